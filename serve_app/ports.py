@@ -1,0 +1,93 @@
+"""Everything the pipeline needs from the world, on one screen.
+
+A port takes values and returns a value or a stream; it never takes a stream. So any port can be
+put behind a Serve handle without changing its caller.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve_app.events import Events
+from serve_app.turn import Embedding, Passage, Screening, Signals, Turn
+
+
+class Screener(Protocol):
+    async def screen(self, texts: tuple[str, ...]) -> tuple[Screening, ...]:
+        """One screening per text, in order. Raises ScreenerUnavailable, never returns less than asked."""
+        ...
+
+
+class Classifier(Protocol):
+    async def classify(self, text: str) -> Signals:
+        """Embedding and head scores of one question. Raises ClassifierUnavailable."""
+        ...
+
+    async def encode(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
+        """Shape (len(texts), dimension), rows L2-normalised. Raises ClassifierUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """One search. `tenant` comes from the verified caller and is applied inside the index."""
+
+    tenant: str
+    text: str
+    embedding: Embedding | None
+    """None searches by words alone: the encoder was not there."""
+    stores: tuple[str, ...]
+    top_k: int
+    filters: Mapping[str, Any] | None = None
+
+
+class Retriever(Protocol):
+    async def search(self, query: Query) -> tuple[Passage, ...]:
+        """Best first, at most `top_k`. Raises RetrieverUnavailable; InvalidRequest for a filter it cannot read."""
+        ...
+
+
+class Engine(Protocol):
+    def generate(self, turn: Turn) -> Events:
+        """Deltas, then one Finished. Closing the stream stops the generation.
+
+        Raises EngineFailed, ContextLengthExceeded, or InvalidRequest with the engine's own words.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A stretch of a document as it is indexed."""
+
+    id: str
+    tenant: str
+    store: str
+    file_id: str
+    ordinal: int
+    """Position in its document, from 0."""
+    text: str
+    source: str
+    title: str = ""
+    heading: str = ""
+    page: int | None = None
+    attributes: Mapping[str, str | float | bool] | None = None
+
+
+class Index(Protocol):
+    """Where chunks live. All calls raise RetrieverUnavailable when the store cannot be reached."""
+
+    async def upsert(self, chunks: Sequence[Chunk], embeddings: NDArray[np.float32]) -> None:
+        """Searchable when it returns. `embeddings` has shape (len(chunks), dimension)."""
+        ...
+
+    async def search(self, query: Query) -> tuple[Passage, ...]: ...
+
+    async def delete(self, tenant: str, store: str, file_id: str | None = None) -> None:
+        """The chunks of one file, or of the whole store."""
+        ...
+
+    async def ping(self) -> None: ...

@@ -1,0 +1,256 @@
+"""One schema for every file in `configs/`.
+
+A config file is a Ray Serve config: `serve run configs/local.yaml` starts it and it is the RayService's
+`serveConfigV2`. Serve reads `applications`; what stands in their `args` is typed here, and so is `cluster`,
+from which `manta manifests render` writes the Kubernetes part.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+GATEWAY_BUILDER = "deployments.app:build_gateway"
+EXTRACTIVE_BUILDER = "deployments.app:build_extractive"
+VLLM_BUILDER = "deployments.vllm:build_vllm"
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KeySettings(Section):
+    """An API key and whose it is. The key itself never stands in a file: its SHA-256, or where to find it."""
+
+    id: str = Field(min_length=1)
+    """Name in logs and limits."""
+    tenant: str = Field(min_length=1)
+    """Owner of the documents this key can see."""
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """Hexadecimal SHA-256 of the key (`manta keys new` prints a key and this line)."""
+    env: str | None = None
+    """Environment variable that holds the key, for Kubernetes secrets."""
+    roles: frozenset[Literal["user", "admin"]] = frozenset({"user"})
+    requests_per_minute: int = Field(default=600, gt=0)
+    concurrent_streams: int = Field(default=32, gt=0)
+    """Answers under way at once, streamed or not."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.sha256 is None) == (self.env is None):
+            raise ValueError(f"key {self.id!r} needs exactly one of `sha256` and `env`")
+        return self
+
+
+class GuardrailSettings(Section):
+    pii: Literal["mask", "off"] = "mask"
+    """mask: personal data in the conversation reaches the engine as `<EMAIL_ADDRESS_1>` and is restored in the answer."""
+    entities: tuple[str, ...] = (
+        "EMAIL_ADDRESS",
+        "PHONE_NUMBER",
+        "CREDIT_CARD",
+        "IBAN_CODE",
+        "US_SSN",
+        "IP_ADDRESS",
+        "API_KEY",
+    )
+    """Presidio entity names, and API_KEY for credentials."""
+    min_score: Fraction = 0.4
+    """Findings Presidio is less sure of are ignored."""
+    injection_threshold: Fraction | None = None
+    """Block at or above this probability; None takes the threshold the head was trained to."""
+    deny: tuple[str, ...] = ()
+    """Phrases that neither a question nor an answer may contain, whatever their case."""
+    window_chars: int = Field(default=256, gt=0)
+    """Most characters of an answer held back while they could still become a finding."""
+    deadline_ms: int = Field(default=5_000, gt=0)
+
+
+class ClassifierSettings(Section):
+    backend: Literal["embedded", "triton"] = "embedded"
+    triton_url: str = "127.0.0.1:8001"
+    """gRPC address of the Triton server, host:port."""
+    triton_model: str = "classifier"
+    threads: int = Field(default=2, gt=0)
+    """CPU threads of one encoder call, embedded backend."""
+    deadline_ms: int = Field(default=2_000, gt=0)
+
+
+class MilvusSettings(Section):
+    uri: str = "var/milvus.db"
+    """A path ending in .db is Milvus Lite, in this process; http(s)://host:19530 is a server."""
+    token_env: str | None = None
+    """Environment variable with the server's token (`user:password` or an API key)."""
+    ca_pem_path: str | None = None
+    """Certificate authority for TLS, where the server's is private."""
+    server_name: str | None = None
+    """Name in the server's certificate, where it is not the host's."""
+    database: str = "default"
+    collection: str = Field(default="manta", pattern="^[A-Za-z_][A-Za-z0-9_]*$")
+
+
+class RetrieverSettings(Section):
+    milvus: MilvusSettings = MilvusSettings()
+    catalog_url: str = "sqlite+aiosqlite:///var/catalog.db"
+    """SQLAlchemy URL of the catalog of files and vector stores."""
+    files_path: str = "var/files"
+    """Folder of the uploaded bytes."""
+    top_k: int = Field(default=6, gt=0, le=50)
+    min_score: Fraction = 0.25
+    """Passages below this relevance are not shown to an engine; with none left the documents do not answer."""
+    deadline_ms: int = Field(default=500, gt=0)
+    """After this a question is answered without passages."""
+    chunk_tokens: int = Field(default=200, gt=16, le=250)
+    """Most encoder tokens in a chunk; the encoder reads 256."""
+    max_file_bytes: int = Field(default=50 * 2**20, gt=0)
+    parse_deadline_s: float = Field(default=60, gt=0)
+
+
+class ModelSettings(Section):
+    """A model the gateway offers."""
+
+    application: str
+    """Name of the Serve application that runs it."""
+    engine: Literal["extractive", "vllm"]
+    context_tokens: int = Field(default=8_192, gt=0)
+    """Context length; passages are fitted into it."""
+    owned_by: str = "manta"
+
+
+class RouterSettings(Section):
+    small: str
+    """Model for `model: auto` when the question is easy, and whenever the classifier is missing."""
+    large: str
+    """Model for `model: auto` when the question is difficult. The same as `small` where there is one model."""
+    difficulty_threshold: Fraction = 0.5
+
+
+class HttpSettings(Section):
+    max_body_bytes: int = Field(default=20 * 2**20, gt=0)
+    """For JSON bodies; uploads are limited by `retriever.max_file_bytes`."""
+    request_deadline_s: float = Field(default=600, gt=0)
+    public_metrics: bool = False
+    """Serve /metrics without a key."""
+
+
+class GatewaySettings(Section):
+    """`args` of the gateway application: a change replaces its replicas, not the engines."""
+
+    keys: tuple[KeySettings, ...] = Field(min_length=1)
+    models: dict[str, ModelSettings] = Field(min_length=1)
+    router: RouterSettings
+    guardrail: GuardrailSettings = GuardrailSettings()
+    classifier: ClassifierSettings = ClassifierSettings()
+    retriever: RetrieverSettings = RetrieverSettings()
+    http: HttpSettings = HttpSettings()
+
+    @model_validator(mode="after")
+    def _routes_end_at_models(self) -> Self:
+        for field in ("small", "large"):
+            name = getattr(self.router, field)
+            if name not in self.models:
+                raise ValueError(f"router.{field}: no model named {name!r}; models are {', '.join(sorted(self.models))}")
+        if "auto" in self.models:
+            raise ValueError("models: 'auto' is the router's own name; give the model another")
+        return self
+
+
+class ExtractiveSettings(Section):
+    """`args` of the extractive engine's application."""
+
+    context_tokens: int = Field(default=8_192, gt=0)
+    max_sentences: int = Field(default=4, gt=0)
+
+
+class VllmSettings(Section):
+    """`args` of a vLLM application."""
+
+    llm_config: dict[str, Any]
+    """Ray's `LLMConfig`, unchanged: what works in `ray.serve.llm` works here."""
+
+    @property
+    def model_id(self) -> str:
+        return str(self.llm_config.get("model_loading_config", {}).get("model_id", ""))
+
+
+class ReplicaOptions(Section):
+    """Serve's options of one deployment, by Serve's names; a change is applied without a restart where Serve can."""
+
+    name: str
+    num_replicas: int | Literal["auto"] | None = None
+    autoscaling_config: dict[str, Any] | None = None
+    max_ongoing_requests: int | None = Field(default=None, gt=0)
+    max_queued_requests: int | None = None
+    health_check_period_s: float | None = Field(default=None, gt=0)
+    health_check_timeout_s: float | None = Field(default=None, gt=0)
+    graceful_shutdown_timeout_s: float | None = Field(default=None, ge=0)
+    graceful_shutdown_wait_loop_s: float | None = Field(default=None, ge=0)
+    ray_actor_options: dict[str, Any] | None = None
+
+
+class Application(Section):
+    name: str = Field(min_length=1)
+    import_path: Literal["deployments.app:build_gateway", "deployments.app:build_extractive", "deployments.vllm:build_vllm"]
+    route_prefix: str | None = None
+    args: GatewaySettings | ExtractiveSettings | VllmSettings
+    deployments: tuple[ReplicaOptions, ...] = ()
+    runtime_env: dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _args_by_builder(cls, given: Any) -> Any:
+        """Validate `args` against the one schema its builder takes, so that an error names the real field."""
+        schemas: dict[str, type[Section]] = {
+            GATEWAY_BUILDER: GatewaySettings,
+            EXTRACTIVE_BUILDER: ExtractiveSettings,
+            VLLM_BUILDER: VllmSettings,
+        }
+        if not isinstance(given, dict) or given.get("import_path") not in schemas:
+            return given
+        schema = schemas[given["import_path"]]
+        args = given.get("args") or {}
+        return {**given, "args": args if isinstance(args, schema) else schema.model_validate(args)}
+
+
+class ClusterSettings(Section):
+    """What Kubernetes must bring; Serve ignores this section."""
+
+    image: str = "manta:latest"
+    ray_version: str = "2.60.0"
+    gpu_node_selector: dict[str, str] = {}
+    """Node labels by which the GPU nodes of this cluster are found."""
+
+
+class Config(Section):
+    http_options: dict[str, Any] = {}
+    proxy_location: Literal["Disabled", "HeadOnly", "EveryNode"] = "EveryNode"
+    logging_config: dict[str, Any] = {}
+    cluster: ClusterSettings = ClusterSettings()
+    applications: tuple[Application, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _models_have_engines(self) -> Self:
+        names = {application.name for application in self.applications}
+        if len(names) != len(self.applications):
+            raise ValueError("applications: two have the same name")
+        for model, settings in self.gateway.models.items():
+            if settings.application not in names:
+                raise ValueError(
+                    f"models.{model}.application: there is no application {settings.application!r}; "
+                    f"applications are {', '.join(sorted(names))}"
+                )
+        return self
+
+    @property
+    def gateway(self) -> GatewaySettings:
+        found = [app.args for app in self.applications if isinstance(app.args, GatewaySettings)]
+        if len(found) != 1:
+            raise ValueError(f"applications: exactly one must be built by {GATEWAY_BUILDER}, found {len(found)}")
+        return found[0]
+
+
+def asset(path: str) -> Path:
+    """A path from a config file: absolute, or below the folder the service was started in."""
+    return Path(path).expanduser().resolve()

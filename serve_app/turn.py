@@ -1,0 +1,135 @@
+"""The one value that flows in: built at the edge, enriched by copies, never mutated."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Embedding = NDArray[np.float32]
+"""Shape (dimension,), L2-normalised: the dot product of two is their cosine."""
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+Operation = Literal["chat", "completion"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as proven by the key. Nothing a request says can change it."""
+
+    tenant: str
+    key_id: str
+    roles: frozenset[str] = frozenset({"user"})
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    text: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """What else the wire message carried (`tool_calls`, `name`, `tool_call_id`, image parts...), relayed unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A span of a text that is personal or secret: `text[start:end]`."""
+
+    kind: str
+    """Presidio's entity name, e.g. EMAIL_ADDRESS, or API_KEY."""
+    start: int
+    end: int
+    score: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """What the screener has to say of one text."""
+
+    findings: tuple[Finding, ...] = ()
+    policy: str = ""
+    """Name of the lexical rule that forbids this text; empty when none does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """One encoder pass over the question, and what the heads read in it."""
+
+    embedding: Embedding
+    scores: Mapping[str, float]
+    """Probability by head name: `injection`, `difficulty`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A stretch of a document that may answer, as the retriever returns it."""
+
+    id: str
+    text: str
+    score: float
+    """Relevance in [0, 1]; comparable within one search, not across stores."""
+    file_id: str
+    source: str
+    """Name the document was ingested under: a path, a file name or a URL."""
+    title: str = ""
+    heading: str = ""
+    """Path of headings above the passage: `Operations > Rollback`."""
+    page: int | None = None
+    attributes: Mapping[str, str | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grounding:
+    """Whether and where to look for passages."""
+
+    stores: tuple[str, ...] = ()
+    """Vector store ids; empty means the tenant's default store."""
+    wanted: bool | None = None
+    """True: the caller asked for it; False: the caller refused it; None: the model's default decides."""
+    top_k: int | None = None
+    filters: Mapping[str, Any] | None = None
+    """OpenAI's comparison/compound filter, as sent. It can narrow what the tenant sees, never widen it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    id: str
+    caller: Caller
+    messages: tuple[Message, ...]
+    model: str
+    """What the caller asked for until `routed`, a served model after."""
+    operation: Operation = "chat"
+    stream: bool = False
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Every other field of the request (`temperature`, `tools`, `n`, `seed`...), relayed to the engine unchanged."""
+    grounding: Grounding = Grounding()
+    expires_at: float = field(default_factory=lambda: time.time() + 600)
+    """Absolute UTC seconds: a monotonic clock means nothing in another process."""
+    passages: tuple[Passage, ...] = ()
+    grounded_by_retrieval: bool = False
+    """A search was made: an engine may then say that the documents do not answer."""
+    degraded: tuple[str, ...] = ()
+    """Parts that were missing for this turn, in the order they failed."""
+
+    @property
+    def question(self) -> str:
+        """Text of the last user message; of the last message when no user spoke."""
+        return next((m.text for m in reversed(self.messages) if m.role == "user"), self.messages[-1].text)
+
+    @property
+    def seconds_left(self) -> float:
+        return max(0.0, self.expires_at - time.time())
+
+    def asking(self, messages: tuple[Message, ...]) -> Self:
+        return replace(self, messages=messages)
+
+    def grounded(self, passages: tuple[Passage, ...]) -> Self:
+        return replace(self, passages=passages, grounded_by_retrieval=True)
+
+    def routed(self, model: str) -> Self:
+        return replace(self, model=model)
+
+    def without(self, part: str) -> Self:
+        """This turn, remembering that `part` was missing."""
+        return replace(self, degraded=(*self.degraded, part))
