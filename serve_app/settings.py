@@ -217,10 +217,33 @@ class Application(Section):
 class ClusterSettings(Section):
     """What Kubernetes must bring; Serve ignores this section."""
 
+    name: str = Field(default="manta", pattern="^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=47)
+    """Name of the RayService. KubeRay appends to it and refuses more than 47 characters."""
+    namespace: str = Field(default="manta", pattern="^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=50)
+    """Namespace of the production overlay; the development overlay appends `-development`."""
     image: str = "manta:latest"
+    """Image of every pod; it needs bash, wget and grep, with which KubeRay probes its workers."""
     ray_version: str = "2.60.0"
+    upgrade: Literal["NewCluster", "None"] = "NewCluster"
+    """NewCluster: a changed cluster is built beside the old one, which needs its GPUs twice; None: refuse to swap."""
+    secret: str = Field(default="manta", pattern="^[a-z]([-a-z0-9]*[a-z0-9])?$")
+    """Kubernetes Secret with one entry per environment variable the config names, and optionally HF_TOKEN."""
+    documents_claim: str | None = None
+    """PersistentVolumeClaim (ReadWriteMany) at /data for catalog and files; None: they are lost with their pod."""
+    models_claim: str | None = None
+    """PersistentVolumeClaim (ReadWriteMany) at /models for weights; None: every pod downloads its own."""
     gpu_node_selector: dict[str, str] = {}
     """Node labels by which the GPU nodes of this cluster are found."""
+    head_cpus: int = Field(default=4, gt=0)
+    head_memory_gib: int = Field(default=8, gt=0)
+    gateway_cpus: int = Field(default=8, gt=0)
+    """Cores of one gateway pod; its replicas are packed into as many pods as their `num_cpus` need."""
+    gateway_memory_gib: int = Field(default=16, gt=0)
+    gateway_min_pods: int = Field(default=1, gt=0)
+    """Gateway pods kept even when fewer would hold the replicas."""
+    cpus_per_gpu: int = Field(default=8, gt=0)
+    """Cores of a GPU pod for each of its GPUs."""
+    memory_gib_per_gpu: int = Field(default=48, gt=0)
 
 
 class Config(Section):
