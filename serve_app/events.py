@@ -28,6 +28,8 @@ class Delta:
     finish_reason: str | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
     """What else stood in the choice (`logprobs`, `stop_reason`, `token_ids`), relayed unchanged."""
+    envelope: Mapping[str, Any] = field(default_factory=dict)
+    """Top-level fields of the chunk this delta travels in, such as `citations`."""
 
     @property
     def text(self) -> str:

@@ -116,6 +116,8 @@ class ModelSettings(Section):
     engine: Literal["extractive", "vllm"]
     context_tokens: int = Field(default=8_192, gt=0)
     """Context length; passages are fitted into it."""
+    first_event_deadline_s: float = Field(default=120, gt=0)
+    """Wait for a replica and its first token, queueing included, before the answer is a 502."""
     owned_by: str = "manta"
 
 

@@ -1,0 +1,57 @@
+"""The ingress role: the public API and the pipeline, holding the ports of everything else."""
+
+import time
+
+from fastapi import FastAPI
+
+from deployments.remote import Handle, RemoteClassifier, RemoteLibrary, RemoteRetriever, RemoteScreener, remote_engine
+from serve_app.admission import Admission
+from serve_app.authenticator import Authenticator
+from serve_app.engines import EngineTable
+from serve_app.guardrail import Guardrail
+from serve_app.http.app import Gateway, create_app
+from serve_app.http.health import Readiness
+from serve_app.pipeline import Pipeline
+from serve_app.retrieval import Retrieval
+from serve_app.router import Router
+from serve_app.settings import GatewaySettings
+from serve_app.telemetry import Telemetry
+
+
+class Ingress:
+    def __init__(self, settings: GatewaySettings, screener: Handle, classifier: Handle, retriever: Handle) -> None:
+        self._settings = settings
+        self._screener, self._classifier = RemoteScreener(screener), RemoteClassifier(classifier)
+        self._retriever, self._library = RemoteRetriever(retriever), RemoteLibrary(retriever)
+        self._engines = {name: remote_engine(name, model) for name, model in settings.models.items()}
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return create_app(
+            Gateway(
+                settings=self._settings,
+                pipeline=self._pipeline(),
+                authenticator=Authenticator.from_settings(self._settings.keys),
+                library=self._library,
+                readiness=self._readiness(),
+                started_at=int(time.time()),
+            )
+        )
+
+    def _pipeline(self) -> Pipeline:
+        settings = self._settings
+        return Pipeline(
+            admission=Admission.from_settings(settings.keys),
+            guardrail=Guardrail(self._screener, settings.guardrail),
+            classifier=self._classifier,
+            classifier_settings=settings.classifier,
+            retrieval=Retrieval(self._retriever, settings.retriever),
+            router=Router(settings.models, settings.router),
+            engine=EngineTable(self._engines),
+            telemetry=Telemetry(),
+        )
+
+    def _readiness(self) -> Readiness:
+        router = self._settings.router
+        engines = {f"model {name}": self._engines[name].ping for name in (router.small, router.large)}
+        parts = {"classifier": self._classifier.ping, "retriever": self._retriever.ping}
+        return Readiness(required={"screener": self._screener.ping, **engines}, optional=parts)

@@ -1,0 +1,99 @@
+"""What one replica of each role holds. Plain classes: Serve is applied to them in `app.py`.
+
+Each imports its part when it is constructed: a replica must not pay memory for the parts of the others.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deployments.remote import GATEWAY, Handle, RemoteClassifier, named
+from serve_app.errors import ClassifierUnavailable, NotFound
+from serve_app.events import Events
+from serve_app.ports import Query
+from serve_app.settings import ExtractiveSettings, GatewaySettings, MilvusSettings, asset
+from serve_app.turn import Passage, Screening, Signals, Turn
+
+
+class Screener:
+    def __init__(self, settings: GatewaySettings) -> None:
+        from serve_app.adapters.presidio import PresidioScreener
+
+        self._screener = PresidioScreener(settings.guardrail)
+
+    async def screen(self, texts: tuple[str, ...]) -> tuple[Screening, ...]:
+        return await self._screener.screen(texts)
+
+    async def ping(self) -> None:
+        await self.screen(("",))
+
+
+class Classifier:
+    def __init__(self, settings: GatewaySettings) -> None:
+        from serve_app.classifier import build_classifier
+
+        self._classifier = build_classifier(settings.classifier)
+
+    async def classify(self, text: str) -> Signals:
+        return await self._classifier.classify(text)
+
+    async def encode(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
+        return await self._classifier.encode(texts)
+
+    async def ping(self) -> None:
+        await self.classify("ping")
+
+
+class Retriever:
+    """Searches, and owns the library: Milvus Lite and the catalog's SQLite have one process each as their owner."""
+
+    async def __init__(self, settings: GatewaySettings, classifier: Handle) -> None:
+        from serve_app.adapters.catalog import Catalog
+        from serve_app.adapters.milvus import MilvusIndex
+        from serve_app.library import Library
+
+        self._index = MilvusIndex(settings.retriever.milvus, 384, milvus_token(settings.retriever.milvus))
+        await self._index.open()
+        self._library = Library(
+            Catalog(settings.retriever.catalog_url),
+            self._index,
+            RemoteClassifier(classifier).encode,
+            settings.retriever,
+        )
+        await self._library.open()
+
+    async def search(self, query: Query) -> tuple[Passage, ...]:
+        return await self._library.search(query)
+
+    async def library(self, method: str, values: tuple[Any, ...], named_values: dict[str, Any]) -> Any:
+        return await getattr(self._library, method)(*values, **named_values)
+
+    async def ping(self) -> None:
+        await self._index.ping()
+
+
+class Extractive:
+    def __init__(self, settings: ExtractiveSettings) -> None:
+        from serve_app.adapters.encoder import counter
+        from serve_app.extractive import ExtractiveEngine
+
+        self._engine = ExtractiveEngine(settings, RemoteClassifier(named("classifier", GATEWAY)).encode, counter())
+
+    async def generate(self, turn: Turn) -> Events:
+        async for event in self._engine.generate(turn):
+            yield event
+
+    async def ping(self) -> None:
+        """Answers once it is constructed."""
+
+
+def milvus_token(settings: MilvusSettings) -> str | None:
+    """The server's token from the environment; raises ValueError where the config names a variable that is not set."""
+    if settings.token_env is None:
+        return None
+    token = os.environ.get(settings.token_env)
+    if not token:
+        raise ValueError(f"retriever.milvus.token_env: the environment variable {settings.token_env!r} is not set")
+    return token

@@ -1,0 +1,165 @@
+"""The public API as one FastAPI application over the pipeline and its ports."""
+
+import base64
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import Depends, FastAPI, Request
+from pydantic import BaseModel
+from starlette.responses import JSONResponse, Response
+
+from serve_app.admission import Admission
+from serve_app.authenticator import Authenticator
+from serve_app.errors import InvalidRequest, UnknownModel
+from serve_app.http import errors
+from serve_app.http.files import files_router
+from serve_app.http.health import Readiness, health_router
+from serve_app.http.middleware import RequestIds
+from serve_app.http.requests import chat_turn, completion_turn, read
+from serve_app.http.responses import AnswerResponse, limit_headers
+from serve_app.http.vector_stores import vector_stores_router
+from serve_app.http.wire import ChatRequest, CompletionRequest, EmbeddingRequest
+from serve_app.library import LibraryPort
+from serve_app.pipeline import Pipeline
+from serve_app.router import AUTO
+from serve_app.settings import GatewaySettings
+from serve_app.turn import Caller, Turn
+
+ENCODER = "all-MiniLM-L6-v2"
+MAX_EMBEDDING_INPUTS = 2_048
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gateway:
+    """Everything the HTTP layer needs, built once per ingress replica."""
+
+    settings: GatewaySettings
+    pipeline: Pipeline
+    authenticator: Authenticator
+    library: LibraryPort
+    readiness: Readiness
+    started_at: int
+    """Unix seconds, the `created` of every model."""
+
+    @property
+    def admission(self) -> Admission:
+        return self.pipeline.admission
+
+    def authenticate(self, request: Request) -> Caller:
+        return self.authenticator.authenticate(request.headers.get("authorization"))
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    app = FastAPI(title="Manta", description="A self-hosted LLM service: OpenAI's API, screened, grounded and cited.")
+    errors.install(app)
+    app.add_middleware(RequestIds)
+    authenticate = gateway.authenticate
+    embed = gateway.pipeline.classifier.encode
+    add_answers(app, gateway)
+    add_models(app, gateway)
+    add_embeddings(app, gateway)
+    app.include_router(files_router(gateway.library, authenticate, gateway.settings.retriever.max_file_bytes))
+    app.include_router(
+        vector_stores_router(gateway.library, authenticate, gateway.pipeline.retrieval.retriever.search, embed)
+    )
+    app.include_router(health_router(gateway.readiness))
+    add_metrics(app, gateway)
+    return app
+
+
+def add_answers(app: FastAPI, gateway: Gateway) -> None:
+    http = gateway.settings.http
+
+    def respond(turn: Turn) -> Response:
+        return AnswerResponse(turn, gateway.pipeline.answer(turn), lambda: gateway.admission.standing(turn.caller))
+
+    @app.post("/v1/chat/completions", openapi_extra=body_schema(ChatRequest), tags=["answers"])
+    async def chat(request: Request, caller: Annotated[Caller, Depends(gateway.authenticate)]) -> Response:
+        asked = await read(request, ChatRequest, http.max_body_bytes)
+        return respond(chat_turn(asked, caller, request.state.id, http.request_deadline_s))
+
+    @app.post("/v1/completions", openapi_extra=body_schema(CompletionRequest), tags=["answers"])
+    async def completions(request: Request, caller: Annotated[Caller, Depends(gateway.authenticate)]) -> Response:
+        asked = await read(request, CompletionRequest, http.max_body_bytes)
+        return respond(completion_turn(asked, caller, request.state.id, http.request_deadline_s))
+
+
+def add_models(app: FastAPI, gateway: Gateway) -> None:
+    settings = gateway.settings
+    owners = {AUTO: "manta", **{name: model.owned_by for name, model in settings.models.items()}, ENCODER: "manta"}
+
+    def card(name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": gateway.started_at, "owned_by": owners[name]}
+
+    @app.get("/v1/models", tags=["models"], dependencies=[Depends(gateway.authenticate)])
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [card(name) for name in owners]}
+
+    @app.get("/v1/models/{name:path}", tags=["models"], dependencies=[Depends(gateway.authenticate)])
+    async def model(name: str) -> dict[str, Any]:
+        if name not in owners:
+            raise UnknownModel(f"model: there is no model {name!r} here; GET /v1/models lists them").at("model")
+        return card(name)
+
+
+def add_embeddings(app: FastAPI, gateway: Gateway) -> None:
+    @app.post("/v1/embeddings", openapi_extra=body_schema(EmbeddingRequest), tags=["models"])
+    async def embeddings(request: Request, caller: Annotated[Caller, Depends(gateway.authenticate)]) -> Response:
+        asked = await read(request, EmbeddingRequest, gateway.settings.http.max_body_bytes)
+        texts = embedding_texts(asked)
+        with gateway.admission.reserve(caller):
+            vectors = await gateway.pipeline.classifier.encode(texts)
+        if asked.encoding_format == "base64":
+            shown: list[Any] = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
+        else:
+            shown = np.asarray(vectors, dtype=np.float64).tolist()
+        tokens = sum(len(text) for text in texts) // 4
+        body = {
+            "object": "list",
+            "model": ENCODER,
+            "data": [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(shown)],
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+        return JSONResponse(body, headers=limit_headers(gateway.admission.standing(caller)))
+
+
+def embedding_texts(asked: EmbeddingRequest) -> tuple[str, ...]:
+    if asked.model not in (ENCODER, AUTO):
+        raise UnknownModel(f"model: {asked.model!r} makes no embeddings here; ask for {ENCODER!r}").at("model")
+    if asked.dimensions not in (None, 384):
+        raise InvalidRequest(f"dimensions: {ENCODER} has 384 (got {asked.dimensions})").at("dimensions")
+    texts = (asked.input,) if isinstance(asked.input, str) else tuple(asked.input)
+    if not 0 < len(texts) <= MAX_EMBEDDING_INPUTS:
+        raise InvalidRequest(f"input: send 1 to {MAX_EMBEDDING_INPUTS} texts (got {len(texts)})").at("input")
+    return texts
+
+
+def add_metrics(app: FastAPI, gateway: Gateway) -> None:
+    guards = [] if gateway.settings.http.public_metrics else [Depends(gateway.authenticate)]
+
+    @app.get("/metrics", tags=["operations"], dependencies=guards)
+    async def metrics() -> Response:
+        return Response(gateway.pipeline.telemetry.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def body_schema(shape: type[BaseModel]) -> dict[str, Any]:
+    """The request body in /docs, where the body is read by us and not by FastAPI."""
+    schema = shape.model_json_schema(ref_template="#/components/schemas/{model}")
+    inlined = {**schema, "properties": schema["properties"]}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": inline(inlined)}}}}
+
+
+def inline(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with its `$defs` put where they are referred to: OpenAPI has no local definitions."""
+    definitions = schema.pop("$defs", {})
+
+    def resolve(node: Any) -> Any:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                return resolve(definitions[node["$ref"].rsplit("/", 1)[-1]])
+            return {key: resolve(value) for key, value in node.items()}
+        return [resolve(value) for value in node] if isinstance(node, list) else node
+
+    resolved: dict[str, Any] = resolve(schema)
+    return resolved

@@ -1,0 +1,36 @@
+import asyncio
+from dataclasses import dataclass, replace
+
+from serve_app.errors import RetrieverUnavailable
+from serve_app.ports import Query, Retriever
+from serve_app.settings import RetrieverSettings
+from serve_app.turn import Signals, Turn
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Finds the passages of a turn; without a retriever the turn goes on, and says so."""
+
+    retriever: Retriever
+    settings: RetrieverSettings
+
+    async def ground(self, turn: Turn, signals: Signals | None) -> Turn:
+        """The turn with its passages, or `degraded` by "retriever" when none could be had in time.
+
+        Raises what the caller can act on: a filter that cannot be read, a store that is not theirs.
+        """
+        query = Query(
+            tenant=turn.caller.tenant,
+            text=turn.question,
+            embedding=signals.embedding if signals else None,
+            stores=turn.grounding.stores,
+            top_k=turn.grounding.top_k or self.settings.top_k,
+            filters=turn.grounding.filters,
+        )
+        try:
+            async with asyncio.timeout(min(self.settings.deadline_ms / 1000, turn.seconds_left)):
+                found = await self.retriever.search(query)
+        except (TimeoutError, RetrieverUnavailable):
+            return turn.without("retriever")
+        relevant = tuple(passage for passage in found if passage.score >= self.settings.min_score)
+        return replace(turn, passages=relevant, grounded_by_retrieval=True)
