@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serve_app.errors import ClassifierUnavailable, ContextLengthExceeded, InvalidRequest
 from serve_app.events import Delta, Events, Finished
-from serve_app.relevance import Candidate, candidates, chosen
+from serve_app.evidence import Candidate, candidates, chosen
 from serve_app.sentences import Unit
 from serve_app.settings import ExtractiveSettings
 from serve_app.turn import Passage, Turn
@@ -130,12 +130,17 @@ def _run(number: int, units: Sequence[Unit], passages: int) -> str:
     for unit in units:
         continued = before is not None and before.block == unit.block
         parts.append("" if before is None else (" " if unit.kind == "sentence" else "\n") if continued else "\n\n")
-        parts.append(unit.head + "\n" if unit.head and not continued else "")
+        parts.append(_table_head(unit.head) if unit.head and not continued else "")
         parts.append(unit.text if unit.kind == "code" else MARKER_LIKE.sub(lambda m: _spaced(m, passages), unit.text))
         before = unit
     # On the last line of a code block or a table the marker would break the Markdown.
     apart = units[-1].kind == "row" or units[-1].text.endswith(("```", "~~~"))
     return "".join(parts) + ("\n\n" if apart else " ") + f"[{number}]"
+
+
+def _table_head(row: str) -> str:
+    """The header row and the line that makes Markdown of it, which documents from other formats lack."""
+    return f"{row}\n|{' --- |' * (row.count('|') - 1)}\n"
 
 
 def _spaced(match: re.Match[str], passages: int) -> str:

@@ -49,7 +49,7 @@ class Unit:
     leads: bool = False
     """Introduces the next block: a sentence before its list, a step before its command."""
     head: str = ""
-    """Header of a table, without which its row cannot be read."""
+    """First row of a table, without which the others cannot be read."""
 
 
 def units(text: str) -> tuple[Unit, ...]:
@@ -183,9 +183,9 @@ def _quoted(lines: Sequence[str]) -> bool:
 
 
 def _rows(lines: Sequence[str]) -> _Made:
-    has_head = len(lines) > 1 and set(lines[1]) <= set("|:- \t")
-    head = "\n".join(line.strip() for line in lines[:2]) if has_head else ""
-    return [(line.strip(), "row", head) for line in lines[2 if has_head else 0 :]]
+    rows = [line.strip() for line in lines if not set(line) <= set("|:- \t")]
+    head = rows[0] if len(rows) > 1 else ""
+    return [(row, "row", head) for row in rows[1 if head else 0 :]]
 
 
 def _nothing(lines: Sequence[str]) -> _Made:
