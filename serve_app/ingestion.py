@@ -1,0 +1,178 @@
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve_app.adapters.catalog import Catalog
+from serve_app.documents.chunk import Excerpt
+from serve_app.documents.document import Refusal, RefusalCode
+from serve_app.documents.folder import Folder
+from serve_app.documents.parser import Parsed, Parser
+from serve_app.documents.records import AttachedFile
+from serve_app.errors import NotFound, Unavailable
+from serve_app.ports import Chunk, Index
+
+Encode = Callable[[tuple[str, ...]], Awaitable[NDArray[np.float32]]]
+"""Texts -> rows of shape (len(texts), dimension), L2-normalised."""
+
+ENCODED_AT_ONCE = 16
+"""A question that comes during ingestion waits for one such batch at most."""
+INDEXED_AT_ONCE = 256
+
+logger = logging.getLogger(__name__)
+
+
+class Abandoned(Exception):
+    """The file was taken out of its store while it was being read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingestion:
+    """Takes one attached file from its bytes to searchable chunks, and says in the catalog how that ended."""
+
+    catalog: Catalog
+    index: Index
+    encode: Encode
+    parser: Parser
+    folder: Folder
+    retries_s: tuple[float, ...] = (1, 2, 4, 8, 16)
+    """Pauses before trying again when the index or the encoder was not there."""
+
+    async def ingest(self, work: AttachedFile, *, again: bool = False) -> None:
+        """`again`: chunks of this file may be in the store already."""
+        try:
+            parsed = await self.parser.parse(work.name, self.folder.path(work.file_id))
+            await self._patiently(work, parsed, again)
+        except (Abandoned, NotFound):
+            await self._forget(work)
+        except Refusal as refused:
+            await self._fail(work, refused.code, str(refused))
+        except Unavailable as exc:
+            await self._fail(work, "server_error", f"{exc}; attach the file again when the service is whole")
+        except Exception as exc:  # a file that shows a fault of ours must not stop the files behind it
+            logger.exception("ingestion of %s failed", work.file_id)
+            await self._fail(work, "server_error", f"a fault of the service ({type(exc).__name__})")
+
+    async def _patiently(self, work: AttachedFile, parsed: Parsed, again: bool) -> None:
+        for pause_s in self.retries_s:
+            try:
+                await self._index(work, parsed, again)
+                return
+            except Unavailable:
+                logger.warning("ingestion of %s waits %s s for a part of the service", work.file_id, pause_s)
+                await asyncio.sleep(pause_s)
+        await self._index(work, parsed, again)
+
+    async def _index(self, work: AttachedFile, parsed: Parsed, again: bool) -> None:
+        if again:
+            await self.index.delete(work.tenant, work.store_id, work.file_id)
+        for start in range(0, len(parsed.excerpts), INDEXED_AT_ONCE):
+            excerpts = parsed.excerpts[start : start + INDEXED_AT_ONCE]
+            embeddings = await self._embeddings(excerpts)
+            await self._check_wanted(work)
+            await self.index.upsert([_chunk(work, start + at, one) for at, one in enumerate(excerpts)], embeddings)
+        await self._check_wanted(work)
+        for older in await self.catalog.superseded(work):
+            await remove(self.catalog, self.index, older)
+        partly = "; ".join(parsed.skipped)
+        if not await self.catalog.settle(
+            work,
+            "completed",
+            chunk_count=len(parsed.excerpts),
+            error_code="invalid_file" if partly else None,
+            error_message=partly,
+        ):
+            raise Abandoned
+
+    async def _embeddings(self, excerpts: Sequence[Excerpt]) -> NDArray[np.float32]:
+        texts = [one.encoded for one in excerpts]
+        batches = [tuple(texts[at : at + ENCODED_AT_ONCE]) for at in range(0, len(texts), ENCODED_AT_ONCE)]
+        return np.concatenate([await self.encode(batch) for batch in batches])
+
+    async def _check_wanted(self, work: AttachedFile) -> None:
+        now = await self.catalog.get_attached(work.tenant, work.store_id, work.file_id)
+        if now.status != "in_progress":
+            raise Abandoned
+
+    async def _fail(self, work: AttachedFile, code: RefusalCode, message: str) -> None:
+        await self.catalog.settle(work, "failed", chunk_count=0, error_code=code, error_message=message)
+        await self._forget(work)
+
+    async def _forget(self, work: AttachedFile) -> None:
+        try:
+            await self.index.delete(work.tenant, work.store_id, work.file_id)
+        except Unavailable as exc:
+            logger.warning("chunks of %s may remain in %s: %s", work.file_id, work.store_id, exc)
+
+
+async def remove(catalog: Catalog, index: Index, attached: AttachedFile) -> None:
+    """Take a file out of its store: work on it ends, its chunks go, then its row.
+
+    In this order a crash leaves a row to try again, never chunks that nothing knows of.
+    """
+    await catalog.cancel(attached.tenant, attached.store_id, attached.file_id)
+    await index.delete(attached.tenant, attached.store_id, attached.file_id)
+    await catalog.detach(attached.tenant, attached.store_id, attached.file_id)
+
+
+def chunk_id(store_id: str, file_id: str, ordinal: int) -> str:
+    """The same for the same place in the same file, so that indexing it again replaces it."""
+    return hashlib.sha256(f"{store_id}\n{file_id}\n{ordinal}".encode()).hexdigest()[:32]
+
+
+def _chunk(work: AttachedFile, ordinal: int, excerpt: Excerpt) -> Chunk:
+    return Chunk(
+        id=chunk_id(work.store_id, work.file_id, ordinal),
+        tenant=work.tenant,
+        store=work.store_id,
+        file_id=work.file_id,
+        ordinal=ordinal,
+        text=excerpt.text,
+        source=excerpt.source,
+        title=excerpt.title,
+        heading=excerpt.heading,
+        page=excerpt.page,
+        attributes={**excerpt.attributes, **work.attributes},
+    )
+
+
+class Backlog:
+    """Files waiting to be ingested, one at a time, in the order they were attached."""
+
+    def __init__(self, ingestion: Ingestion) -> None:
+        self._ingestion = ingestion
+        self._waiting: asyncio.Queue[tuple[AttachedFile, bool]] = asyncio.Queue()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Take up what an earlier process left unfinished, then whatever is added."""
+        for work in await self._ingestion.catalog.unfinished():
+            self.add(work, again=True)
+        self._worker = asyncio.create_task(self._work())
+
+    def add(self, work: AttachedFile, *, again: bool) -> None:
+        self._waiting.put_nowait((work, again))
+
+    async def drained(self) -> None:
+        """Returns when nothing is waiting or being ingested."""
+        await self._waiting.join()
+
+    async def close(self) -> None:
+        """Stop; what is unfinished stays `in_progress` in the catalog."""
+        if self._worker:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+
+    async def _work(self) -> None:
+        while True:
+            work, again = await self._waiting.get()
+            try:
+                await self._ingestion.ingest(work, again=again)
+            except Unavailable as exc:
+                logger.warning("the end of ingesting %s could not be noted: %s", work.file_id, exc)
+            finally:
+                self._waiting.task_done()
