@@ -1,0 +1,83 @@
+"""A chunk as a row of the collection, and back."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve_app.adapters.milvus_expression import ATTRIBUTE, encodable
+from serve_app.ports import Chunk
+from serve_app.relevance import body
+from serve_app.turn import Passage
+
+BYTES = {
+    "tenant": 1_024,
+    "store": 1_024,
+    "file_id": 1_024,
+    "chunk": 1_024,
+    "source": 4_096,
+    "title": 4_096,
+    "heading": 4_096,
+    "text": 65_535,
+    "body": 65_535,
+}
+"""Most bytes of each text field; Milvus refuses rows beyond."""
+OUTPUT = ["chunk", "file_id", "source", "title", "heading", "text", "page", "$meta"]
+
+
+def key(chunk: Chunk) -> str:
+    """Primary key of a chunk: its id is its own only within its tenant and store."""
+    return hashlib.sha256(json.dumps([chunk.tenant, chunk.store, chunk.id]).encode()).hexdigest()
+
+
+def row(chunk: Chunk, vector: NDArray[np.float32]) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "pk": key(chunk),
+        "tenant": _fitting(chunk, "tenant", chunk.tenant),
+        "store": _fitting(chunk, "store", chunk.store),
+        "file_id": _fitting(chunk, "file_id", chunk.file_id),
+        "chunk": _fitting(chunk, "chunk", chunk.id),
+        "text": _fitting(chunk, "text", chunk.text),
+        "ordinal": chunk.ordinal,
+        "page": -1 if chunk.page is None else chunk.page,
+        "dense": vector,
+    }
+    lexical = body(title=chunk.title, heading=chunk.heading, text=chunk.text)
+    for name, value in (
+        ("source", chunk.source),
+        ("title", chunk.title),
+        ("heading", chunk.heading),
+        ("body", lexical),
+    ):
+        fields[name] = _cut(value, BYTES[name])
+    return fields | {ATTRIBUTE + name: value for name, value in (chunk.attributes or {}).items()}
+
+
+def _fitting(chunk: Chunk, name: str, value: str) -> str:
+    if len(value.encode("utf-8", "replace")) > BYTES[name]:
+        raise ValueError(f"chunk {chunk.id[:80]!r}: {name} has more than {BYTES[name]} bytes; cut the document smaller")
+    return encodable(value)
+
+
+def _cut(value: str, size: int) -> str:
+    return value.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
+
+
+def passage(entity: Mapping[str, Any]) -> Passage:
+    page = int(entity["page"])
+    return Passage(
+        id=entity["chunk"],
+        text=entity["text"],
+        score=0.0,
+        file_id=entity["file_id"],
+        source=entity["source"],
+        title=entity["title"],
+        heading=entity["heading"],
+        page=None if page < 0 else page,
+        attributes={
+            name.removeprefix(ATTRIBUTE): value for name, value in entity.items() if name.startswith(ATTRIBUTE)
+        },
+    )
