@@ -44,10 +44,12 @@ class Ingestion:
 
     async def ingest(self, work: AttachedFile, *, again: bool = False) -> None:
         """`again`: chunks of this file may be in the store already."""
+        if not await self._wanted(work):
+            return
         try:
             parsed = await self.parser.parse(work.name, self.folder.path(work.file_id))
             await self._patiently(work, parsed, again)
-        except (Abandoned, NotFound):
+        except Abandoned:
             await self._forget(work)
         except Refusal as refused:
             await self._fail(work, refused.code, str(refused))
@@ -73,9 +75,9 @@ class Ingestion:
         for start in range(0, len(parsed.excerpts), INDEXED_AT_ONCE):
             excerpts = parsed.excerpts[start : start + INDEXED_AT_ONCE]
             embeddings = await self._embeddings(excerpts)
-            await self._check_wanted(work)
+            await self._continue(work)
             await self.index.upsert([_chunk(work, start + at, one) for at, one in enumerate(excerpts)], embeddings)
-        await self._check_wanted(work)
+        await self._continue(work)
         for older in await self.catalog.superseded(work):
             await remove(self.catalog, self.index, older)
         partly = "; ".join(parsed.skipped)
@@ -93,9 +95,15 @@ class Ingestion:
         batches = [tuple(texts[at : at + ENCODED_AT_ONCE]) for at in range(0, len(texts), ENCODED_AT_ONCE)]
         return np.concatenate([await self.encode(batch) for batch in batches])
 
-    async def _check_wanted(self, work: AttachedFile) -> None:
-        now = await self.catalog.get_attached(work.tenant, work.store_id, work.file_id)
-        if now.status != "in_progress":
+    async def _wanted(self, work: AttachedFile) -> bool:
+        try:
+            now = await self.catalog.get_attached(work.tenant, work.store_id, work.file_id)
+        except NotFound:
+            return False
+        return now.status == "in_progress"
+
+    async def _continue(self, work: AttachedFile) -> None:
+        if not await self._wanted(work):
             raise Abandoned
 
     async def _fail(self, work: AttachedFile, code: RefusalCode, message: str) -> None:

@@ -1,13 +1,12 @@
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
 from serve_app.adapters.catalog import Catalog
 from serve_app.documents.document import cleaned
 from serve_app.documents.folder import Folder
-from serve_app.documents.parser import Parser
+from serve_app.documents.parser import Parser, ParserProcess
 from serve_app.documents.records import (
     AttachedFile,
     Attributes,
@@ -18,10 +17,12 @@ from serve_app.documents.records import (
     Store,
     StoredFile,
 )
+from serve_app.documents.tokens import minilm_tokenizer
 from serve_app.errors import BodyTooLarge, Conflict, InvalidRequest, NotFound
 from serve_app.ingestion import Backlog, Encode, Ingestion, remove
-from serve_app.ports import Index
+from serve_app.ports import Index, Query
 from serve_app.settings import RetrieverSettings, asset
+from serve_app.turn import Passage
 
 DEFAULT_STORE = "default"
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
@@ -75,18 +76,24 @@ class Library:
     """Files, vector stores and what is in them. One process holds it: it owns the files and the ingestion."""
 
     def __init__(
-        self, *, catalog: Catalog, index: Index, encode: Encode, parser: Parser, settings: RetrieverSettings
+        self, catalog: Catalog, index: Index, encode: Encode, settings: RetrieverSettings, parser: Parser | None = None
     ) -> None:
+        """Without a `parser`: a process of its own that counts tokens as the default encoder does."""
         self._catalog = catalog
         self._index = index
-        self._parser = parser
+        self._parser = parser or ParserProcess(
+            tokenizer_path=minilm_tokenizer(),
+            chunk_tokens=settings.chunk_tokens,
+            deadline_s=settings.parse_deadline_s,
+        )
         self._most_bytes = settings.max_file_bytes
-        self._folder = Folder(Path(asset(settings.files_path)))
+        self._folder = Folder(asset(settings.files_path))
         self._backlog = Backlog(
-            Ingestion(catalog=catalog, index=index, encode=encode, parser=parser, folder=self._folder)
+            Ingestion(catalog=catalog, index=index, encode=encode, parser=self._parser, folder=self._folder)
         )
 
-    async def start(self) -> None:
+    async def open(self) -> None:
+        """Make what is missing and take up what was left unfinished."""
         await self._catalog.open()
         await self._backlog.start()
 
@@ -98,6 +105,9 @@ class Library:
     async def drained(self) -> None:
         """Returns when every attached file has been ingested or refused."""
         await self._backlog.drained()
+
+    async def search(self, query: Query) -> tuple[Passage, ...]:
+        return await self._index.search(query)
 
     async def create_file(self, tenant: str, name: str, content: bytes, purpose: str) -> StoredFile:
         """The same bytes under the same name are the same file."""

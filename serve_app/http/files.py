@@ -1,0 +1,130 @@
+"""OpenAI's Files API."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message
+
+from serve_app.documents.records import Listing, Paging, StoredFile
+from serve_app.errors import BodyTooLarge, InvalidRequest
+from serve_app.library import LibraryPort
+from serve_app.turn import Caller
+
+FORM_BYTES = 64 * 2**10
+"""What a multipart body may have beside the file."""
+UPLOAD_SCHEMA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "properties": {"file": {"type": "string", "format": "binary"}, "purpose": {"type": "string"}},
+                }
+            }
+        },
+    }
+}
+
+Authenticate = Callable[[Request], Caller] | Callable[[Request], Awaitable[Caller]]
+
+
+def files_router(library: LibraryPort, authenticate: Authenticate, max_file_bytes: int = 50 * 2**20) -> APIRouter:
+    router = APIRouter(prefix="/v1/files", tags=["files"])
+    Who = Annotated[Caller, Depends(authenticate)]
+
+    @router.post("", openapi_extra=UPLOAD_SCHEMA)
+    async def create(request: Request, caller: Who) -> dict[str, Any]:
+        name, content, purpose = await read_upload(request, max_file_bytes)
+        return file_object(await library.create_file(caller.tenant, name, content, purpose))
+
+    @router.get("")
+    async def listing(
+        caller: Who,
+        purpose: str | None = None,
+        after: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+        order: Literal["asc", "desc"] = "desc",
+    ) -> dict[str, Any]:
+        paging = Paging(limit=limit, order=order, after=after)
+        return list_object(await library.list_files(caller.tenant, paging, purpose), file_object)
+
+    @router.get("/{file_id}")
+    async def get(file_id: str, caller: Who) -> dict[str, Any]:
+        return file_object(await library.get_file(caller.tenant, file_id))
+
+    @router.delete("/{file_id}")
+    async def delete(file_id: str, caller: Who) -> dict[str, Any]:
+        await library.delete_file(caller.tenant, file_id)
+        return {"id": file_id, "object": "file", "deleted": True}
+
+    @router.get("/{file_id}/content")
+    async def content(file_id: str, caller: Who) -> Response:
+        # never by its own type: what a tenant uploads must not run as a page of this origin
+        headers = {"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff"}
+        found = await library.file_content(caller.tenant, file_id)
+        return Response(found, media_type="application/octet-stream", headers=headers)
+
+    return router
+
+
+async def read_upload(request: Request, max_file_bytes: int) -> tuple[str, bytes, str]:
+    """Name, bytes and purpose of a multipart upload; a body over the limit is refused while it arrives."""
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise InvalidRequest("the body must be multipart/form-data with the fields `file` and `purpose`")
+    limited = Request(request.scope, _limited(request, max_file_bytes))
+    try:
+        async with limited.form(max_files=1, max_fields=10) as form:
+            upload, purpose = form.get("file"), form.get("purpose")
+            if not isinstance(upload, UploadFile):
+                raise InvalidRequest("file: send the document as a file in the form field `file`").at("file")
+            if not isinstance(purpose, str):
+                raise InvalidRequest("purpose: send the form field `purpose`, such as `assistants`").at("purpose")
+            return upload.filename or "", await upload.read(), purpose
+    except MultiPartException as exc:
+        raise InvalidRequest(f"the multipart body cannot be read: {exc.message}") from exc
+
+
+def _limited(request: Request, max_file_bytes: int) -> Callable[[], Awaitable[Message]]:
+    taken = 0
+
+    async def receive() -> Message:
+        nonlocal taken
+        message = await request.receive()
+        taken += len(message.get("body", b""))
+        if taken > max_file_bytes + FORM_BYTES:
+            raise BodyTooLarge(f"file: the upload is larger than {max_file_bytes} bytes; split the document").at("file")
+        return message
+
+    return receive
+
+
+def file_object(file: StoredFile) -> dict[str, Any]:
+    return {
+        "id": file.id,
+        "object": "file",
+        "bytes": file.size_bytes,
+        "created_at": int(file.created_at),
+        "filename": file.name,
+        "purpose": file.purpose,
+        "status": "processed",
+        "expires_at": None,
+        "status_details": None,
+    }
+
+
+def list_object(listing: Listing[Any], shape: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    shown = [shape(record) for record in listing.records]
+    return {
+        "object": "list",
+        "data": shown,
+        "first_id": shown[0]["id"] if shown else None,
+        "last_id": shown[-1]["id"] if shown else None,
+        "has_more": listing.has_more,
+    }

@@ -1,0 +1,159 @@
+"""OpenAI's shapes of vector stores: what comes in is checked, what goes out is complete."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from serve_app.documents.records import AttachedFile, Batch, Counts, Store
+from serve_app.turn import Passage
+
+MOST_BATCHED_FILES = 2_000
+MOST_PAIRS = 16
+Key = Annotated[str, Field(min_length=1, max_length=64)]
+ShortText = Annotated[str, Field(max_length=512)]
+Metadata = Annotated[dict[Key, ShortText], Field(max_length=MOST_PAIRS)]
+FileAttributes = Annotated[dict[Key, ShortText | bool | float], Field(max_length=MOST_PAIRS)]
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Chunking(Wire):
+    """Documents are cut along their own structure: there is nothing to choose."""
+
+    type: Literal["auto"]
+
+
+class StoreCreation(Wire):
+    name: Annotated[str, Field(max_length=512)] | None = None
+    metadata: Metadata | None = None
+    file_ids: Annotated[tuple[str, ...], Field(max_length=MOST_BATCHED_FILES)] = ()
+    chunking_strategy: Chunking | None = None
+
+
+class StoreChange(Wire):
+    name: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    metadata: Metadata | None = None
+
+
+class FileAttachment(Wire):
+    file_id: str
+    attributes: FileAttributes | None = None
+    chunking_strategy: Chunking | None = None
+
+
+class AttributeChange(Wire):
+    attributes: FileAttributes | None
+
+
+class BatchCreation(Wire):
+    file_ids: Annotated[tuple[str, ...], Field(max_length=MOST_BATCHED_FILES)] = ()
+    files: Annotated[tuple[FileAttachment, ...], Field(max_length=MOST_BATCHED_FILES)] = ()
+    attributes: FileAttributes | None = None
+    chunking_strategy: Chunking | None = None
+
+    @model_validator(mode="after")
+    def _one_list(self) -> "BatchCreation":
+        if bool(self.file_ids) == bool(self.files):
+            raise ValueError("exactly one of `file_ids` and `files` must name files")
+        return self
+
+    @property
+    def wanted(self) -> dict[str, dict[str, str | float | bool]]:
+        """Attributes by file id."""
+        if self.files:
+            return {file.file_id: dict(file.attributes or {}) for file in self.files}
+        return {file_id: dict(self.attributes or {}) for file_id in self.file_ids}
+
+
+class Ranking(Wire):
+    ranker: Literal["none", "auto", "default-2024-11-15"] | None = None
+    score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class SearchRequest(Wire):
+    query: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1, max_length=8)]
+    filters: dict[str, Any] | None = None
+    max_num_results: Annotated[int, Field(ge=1, le=50)] = 10
+    ranking_options: Ranking | None = None
+    rewrite_query: bool | None = None
+    """Accepted; a question is searched as it was put."""
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        return (self.query,) if isinstance(self.query, str) else self.query
+
+
+def store_object(store: Store) -> dict[str, Any]:
+    return {
+        "id": store.id,
+        "object": "vector_store",
+        "created_at": int(store.created_at),
+        "name": store.name,
+        "usage_bytes": store.size_bytes,
+        "file_counts": counts_object(store.counts),
+        "status": "in_progress" if store.counts.in_progress else "completed",
+        "expires_after": None,
+        "expires_at": None,
+        "last_active_at": int(store.created_at),
+        "metadata": dict(store.metadata),
+    }
+
+
+def counts_object(counts: Counts) -> dict[str, int]:
+    return {
+        "in_progress": counts.in_progress,
+        "completed": counts.completed,
+        "failed": counts.failed,
+        "cancelled": counts.cancelled,
+        "total": counts.total,
+    }
+
+
+def attached_object(file: AttachedFile) -> dict[str, Any]:
+    """`filename` and `chunk_count` are ours. `last_error` on a completed file names the parts that were skipped."""
+    return {
+        "id": file.file_id,
+        "object": "vector_store.file",
+        "created_at": int(file.created_at),
+        "vector_store_id": file.store_id,
+        "status": file.status,
+        "usage_bytes": file.size_bytes,
+        "attributes": dict(file.attributes),
+        "chunking_strategy": {"type": "other"},
+        "last_error": {"code": file.error_code, "message": file.error_message} if file.error_code else None,
+        "filename": file.name,
+        "chunk_count": file.chunk_count,
+    }
+
+
+def batch_object(batch: Batch) -> dict[str, Any]:
+    if batch.counts.in_progress:
+        status = "in_progress"
+    elif batch.counts.cancelled:
+        status = "cancelled"
+    else:
+        status = "completed"
+    return {
+        "id": batch.id,
+        "object": "vector_store.files_batch",
+        "created_at": int(batch.created_at),
+        "vector_store_id": batch.store_id,
+        "status": status,
+        "file_counts": counts_object(batch.counts),
+    }
+
+
+def result_object(passage: Passage) -> dict[str, Any]:
+    """One result; `title`, `heading` and `page` are ours."""
+    return {
+        "file_id": passage.file_id,
+        "filename": passage.source,
+        "score": passage.score,
+        "attributes": dict(passage.attributes),
+        "content": [{"type": "text", "text": passage.text}],
+        "title": passage.title,
+        "heading": passage.heading,
+        "page": passage.page,
+    }
