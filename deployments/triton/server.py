@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -45,7 +46,7 @@ class Ports:
                 socket.create_server((HOST, port)).close()
             except OSError as exc:
                 raise ClassifierUnavailable(
-                    f"Triton's {name} port {port} on {HOST} cannot be used ({exc.strerror}): "
+                    f"Triton's {name} port {port} on {HOST} cannot be used ({os.strerror(exc.errno or 0)}): "
                     f"stop what listens there, or choose another with --{name}-port"
                 ) from exc
 
@@ -125,9 +126,13 @@ class TritonServer:
     ) -> None:
         self.stop()
 
-    def wait(self) -> int:
-        """Exit status, once the server has ended by itself."""
-        return self.process.wait() if self.process else 0
+    def wait(self) -> None:
+        """Watches until the server can serve no more; then raises ClassifierUnavailable."""
+        while self.process is not None and self.process.poll() is None and not self._lost_its_stub():
+            time.sleep(1)
+        raise ClassifierUnavailable(
+            f"tritonserver stopped serving; start it again. Its log, {self.log}, says:\n{self._complaints()}"
+        )
 
     def stop(self) -> None:
         """End the server and its Python stubs; they are killed when they do not end in ten seconds."""
@@ -135,11 +140,13 @@ class TritonServer:
             return
         self.process.terminate()
         try:
-            self.process.wait(STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_WITHIN_S)
+        finally:
+            # Also after a second Ctrl-C: nothing of it may stay behind.
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        self._end_group()
         for region in Path("/dev/shm").glob(f"{self._shared_memory}*"):
             region.unlink(missing_ok=True)
         self.process = None
@@ -149,11 +156,19 @@ class TritonServer:
         """Prefix of the stubs' regions: a killed server leaves them behind, and only its own may be removed."""
         return f"manta_triton_{os.getpid()}_{self.ports.grpc}_"
 
-    def _end_group(self) -> None:
+    def _lost_its_stub(self) -> bool:
+        """Whether the model's process died, for want of memory say.
+
+        Triton does not start it again, and its health goes on saying that it is ready:
+        https://github.com/triton-inference-server/server/issues/7230
+        """
         try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+            tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
+            children = [pid for path in tasks for pid in path.read_text().split()]
+            states = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in children]
+        except (FileNotFoundError, ProcessLookupError):
+            return True  # They go while they are read.
+        return not states or "Z" in states
 
     def _command(self) -> list[str]:
         return [
