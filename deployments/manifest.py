@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -216,7 +216,7 @@ class ManifestDumper(yaml.SafeDumper):
     def represent_text(self, data: str) -> yaml.ScalarNode:
         return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
 
-    yaml_representers = {**yaml.SafeDumper.yaml_representers, str: represent_text}
+    yaml_representers: ClassVar[dict[Any, Any]] = {**yaml.SafeDumper.yaml_representers, str: represent_text}
 
 
 def yaml_text(content: Any) -> str:
