@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
-from deployments.remote import ENGINE
 from serve_app.settings import Application, Config, GatewaySettings, ReplicaOptions, VllmSettings
 
+ENGINE = "engine"
+"""The one deployment of an engine application; deployments.remote has it too, and brings Ray, which rendering spares."""
 GATEWAY_ROLES = ("ingress", "screener", "classifier", "retriever")
 SERVE_AUTO_REPLICAS = (1, 100)
 """What Serve makes of `num_replicas: auto`."""

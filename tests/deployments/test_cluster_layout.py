@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deployments import cluster_layout, remote
 from deployments.cluster_layout import gateway_group, pods, worker_groups
 from serve_app.settings import Config
 
@@ -37,6 +38,10 @@ def config(*engines: dict[str, Any], deployments: tuple[dict[str, Any], ...] = (
         "deployments": deployments,
     }
     return Config.model_validate({"applications": [gateway, *engines], "cluster": cluster})
+
+
+def test_the_layout_and_the_graph_call_the_engine_the_same() -> None:
+    assert cluster_layout.ENGINE == remote.ENGINE
 
 
 def test_engines_with_the_same_card_and_number_share_a_group() -> None:
