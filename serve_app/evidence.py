@@ -15,12 +15,20 @@ from serve_app.turn import Passage
 MOST_CANDIDATES = 16
 """Each costs the encoder 1.5 ms."""
 PARTLY = 0.6
-"""What a word of the question counts that stands only in the headings or in the list a unit introduces."""
+"""What a word of the question counts that stands only in code, in the headings or in what the unit introduces."""
+SAME_QUESTION = 0.5
+"""Share of the question's words in a heading from which on "Yes" below it answers this question and not another."""
+FEWEST_TERMS = 3
 READ_CHARACTERS = 400
 WORDS_FLOOR = 0.55
 """Share of the question's words, by weight, that must be found when words are all there is."""
 FLOOR = 0.5
-NEAR_BEST = 0.8
+NEAR_BEST = 0.82
+"""Share of the best score that a further unit of the same passage must reach."""
+NEAR_BEST_ELSEWHERE = 0.92
+"""The same for a unit of another passage: what is not beside the answer is seldom part of it."""
+UNHEARD = 0.12
+"""What each name in the question counts against the passages when none of them has it."""
 SAME = 0.7
 
 TERM = re.compile(r"[^\W_]+")
@@ -41,6 +49,20 @@ STOPWORDS = frozenset(
 POINTER = re.compile(
     r"\b(?:refer to|see|learn more|check out|for (?:more|further|details)|stay tuned|visit)\b", re.IGNORECASE
 )
+ANNOUNCEMENT = re.compile(
+    r"\b(?:this|the (?:present|following|current)) (?:topic|guide|tutorial|page|section|document|article|study|paper|"
+    r"post|chapter)\b|\bin this (?:topic|guide|tutorial|page|section|document|article|study|paper|post|chapter)\b|"
+    r"\b(?:aims?|purpose|objectives?|goals?) (?:of|was|were|is|are|to)\b|^(?:\W|\w{1,3}\))*to (?:determine|examine|"
+    r"assess|evaluate|investigate|compare|describe|analy[sz]e|study|explore|identify|test)\b|"
+    r"\bwe (?:investigated|examined|assessed|evaluated|studied|aimed|sought|compared|explored)\b|\bwhether\b",
+    re.IGNORECASE,
+)
+"""It says what the text is about to answer, not the answer."""
+COMMAND = re.compile(r"[`~]{3,}\s*(?:\w|\n\s*\$ )")
+"""A code block that says its language or opens with a prompt; the others are mostly output."""
+VERDICT = re.compile(r"\W*(?:yes|no)\b", re.IGNORECASE)
+NAME = re.compile(r"(?<=[^\s.?!:]\s)\w*[A-Z]\w*")
+"""A word with a capital that does not open its sentence."""
 DEPENDENT = re.compile(
     r"\W*(?:for (?:example|instance)|however|therefore|thus|hence|otherwise|in (?:this|that|these|such) cases?|"
     r"as a result|also|then|instead|in addition|additionally|furthermore|moreover|but|and|or|so|it|its|they|their|"
@@ -64,6 +86,8 @@ class Candidate:
     terms: frozenset[str]
     words: float
     """Share of the question's words, by weight, found in the unit (wholly) and its headings (in part)."""
+    unheard: float
+    """Held against all candidates of a question: names in it that no passage mentions."""
     heading: float
     """Share of the question's words found in the headings."""
     prior: float
@@ -74,11 +98,21 @@ class Candidate:
         return self.siblings[self.order]
 
     @property
-    def lost(self) -> bool:
-        """It refers to something that the passage does not hold."""
+    def weakness(self) -> float:
+        """What a reader would miss in the unit if it stood alone: it points elsewhere, announces, or breaks off."""
         unit = self.unit
-        alone = self.order == 0 or self.siblings[self.order - 1].block != unit.block
-        return alone and unit.kind == "sentence" and DEPENDENT.match(unit.text) is not None
+        if unit.kind == "code":
+            return 0.1 if COMMAND.match(unit.text) else 0.2
+        flaws = (
+            (0.15, POINTER.search(unit.text)),
+            (0.1, ANNOUNCEMENT.search(unit.text)),
+            (0.1, _leans(unit) and not _continued(self.siblings, self.order)),
+            (0.15, VERDICT.match(unit.text) and self.heading < SAME_QUESTION),
+            (0.1, unit.text.endswith("?")),
+            (0.1, unit.kind == "sentence" and unit.text[-1].isalnum()),
+            (0.15, not unit.leads and len(self.terms) < FEWEST_TERMS),
+        )
+        return sum(weight for weight, present in flaws if present)
 
 
 def terms(text: str) -> frozenset[str]:
@@ -97,6 +131,7 @@ def candidates(question: str, passages: Sequence[Passage]) -> tuple[Candidate, .
     read = [() if CONTENTS.search(passage.heading) else units(passage.text) for passage in passages]
     own = [[terms(unit.text) for unit in siblings] for siblings in read]
     weights = _weights(asked, [stems for stem_lists in own for stems in stem_lists])
+    unheard = UNHEARD * _unheard(question, passages)
     best_score = max((passage.score for passage in passages), default=0.0) or 1.0
     found: list[Candidate] = []
     for n, passage in enumerate(passages):
@@ -105,7 +140,8 @@ def candidates(question: str, passages: Sequence[Passage]) -> tuple[Candidate, .
             nearest = [part.rpartition(" > ")[2] for part in path[-1:]]
             above = terms(" ".join(path))
             stems = own[n][order]
-            partly = (above | _introduced(read[n], order, own[n])) - stems
+            wholly = asked & stems if unit.kind != "code" else frozenset[str]()
+            partly = asked & (above | stems | _introduced(read[n], order, own[n])) - wholly
             found.append(
                 Candidate(
                     number=n + 1,
@@ -113,12 +149,22 @@ def candidates(question: str, passages: Sequence[Passage]) -> tuple[Candidate, .
                     siblings=read[n],
                     reading=": ".join([*nearest, unit.text])[:READ_CHARACTERS],
                     terms=stems,
-                    words=_share(asked & stems, weights) + PARTLY * _share(asked & partly, weights),
+                    words=_share(wholly, weights) + PARTLY * _share(partly, weights),
+                    unheard=unheard,
                     heading=_share(asked & above, weights),
                     prior=passage.score / best_score / (1 + 0.05 * order),
                 )
             )
     return tuple(sorted(found, key=lambda c: c.words + 0.2 * c.prior, reverse=True)[:MOST_CANDIDATES])
+
+
+def _unheard(question: str, passages: Sequence[Passage]) -> int:
+    """How many names of the question stand in no passage, at most two; none in a Question Written Like a Title."""
+    names = NAME.findall(question)
+    if 2 * len(names) > len(TERM.findall(question)):
+        return 0
+    known = " ".join(f"{passage.title} {passage.heading} {passage.text}" for passage in passages).lower()
+    return min(2, sum(_stem(name.lower()) not in known for name in names))
 
 
 def _weights(asked: frozenset[str], stem_lists: Sequence[frozenset[str]]) -> Mapping[str, float]:
@@ -152,26 +198,25 @@ def chosen(
     `meanings` are the cosines of the candidates to the question. At most `most` units are picked; what a picked
     unit cannot be read without (its list, its command, the sentence it refers to) comes with it.
     """
-    scores = [score(c, None if meanings is None else float(meanings[n])) for n, c in enumerate(found)]
-    ranked = sorted(zip(scores, found, strict=True), key=lambda pair: pair[0], reverse=True)
-    floor = WORDS_FLOOR if meanings is None else FLOOR
-    if not ranked or ranked[0][0] < floor:
+    evidence = [score(c, None if meanings is None else float(meanings[n])) for n, c in enumerate(found)]
+    if max(evidence, default=0.0) < (WORDS_FLOOR if meanings is None else FLOOR):
         return ()
+    worth = [value - candidate.weakness for value, candidate in zip(evidence, found, strict=True)]
+    best = max(range(len(found)), key=worth.__getitem__)
     taken: list[Candidate] = []
-    for value, candidate in ranked:
-        if len(taken) < most and value >= NEAR_BEST * ranked[0][0] and not _said(candidate, taken):
-            taken.append(candidate)
+    for n in sorted(range(len(found)), key=worth.__getitem__, reverse=True):
+        share = NEAR_BEST if found[n].number == found[best].number else NEAR_BEST_ELSEWHERE
+        if len(taken) < most and worth[n] >= share * worth[best] and not _said(found[n], taken):
+            taken.append(found[n])
     numbers = dict.fromkeys(candidate.number for candidate in taken)
     return tuple((number, _assembled([c for c in taken if c.number == number])) for number in numbers)
 
 
 def score(candidate: Candidate, meaning: float | None) -> float:
-    """How well a candidate answers, about 0 to 1; comparable across questions, so that a floor can stand."""
-    text = candidate.unit.text
-    penalty = 0.15 * bool(POINTER.search(text)) + 0.1 * candidate.lost + 0.1 * text.endswith("?")
+    """How much a candidate has to do with the question, about 0 to 1; comparable across questions."""
     if meaning is None:
-        return 0.8 * candidate.words + 0.1 * candidate.heading + 0.1 * candidate.prior - penalty
-    return 0.6 * meaning + 0.3 * candidate.words + 0.1 * candidate.prior - penalty
+        return 0.8 * candidate.words + 0.1 * candidate.heading + 0.1 * candidate.prior - candidate.unheard
+    return 0.6 * meaning + 0.3 * candidate.words + 0.1 * candidate.prior - candidate.unheard
 
 
 def _said(candidate: Candidate, taken: Sequence[Candidate]) -> bool:
@@ -193,7 +238,7 @@ def _whole(siblings: Sequence[Unit], order: int) -> set[int]:
     """The unit and what it cannot be read without."""
     run = _steps(siblings, order) if siblings[order].kind == "step" else {order}
     first = min(run)
-    if first and (_following(siblings, first - 1) or _leans(siblings, first)):
+    if first and (_following(siblings, first - 1) or (_leans(siblings[first]) and _continued(siblings, first))):
         run.add(first - 1)
     for n in sorted(run):
         run.update(_following(siblings, n))
@@ -216,8 +261,11 @@ def _continues(unit: Unit, step: Unit) -> bool:
     return unit.kind in ("step", "code") and unit.heading == step.heading
 
 
-def _leans(siblings: Sequence[Unit], order: int) -> bool:
+def _leans(unit: Unit) -> bool:
     """A sentence that opens with "It" or "For example" leans on the one before it."""
-    unit = siblings[order]
-    same = order > 0 and siblings[order - 1].block == unit.block
-    return same and unit.kind == "sentence" and DEPENDENT.match(unit.text) is not None
+    return unit.kind == "sentence" and DEPENDENT.match(unit.text) is not None
+
+
+def _continued(siblings: Sequence[Unit], order: int) -> bool:
+    """The unit before stands in the same paragraph."""
+    return order > 0 and siblings[order - 1].block == siblings[order].block

@@ -21,7 +21,7 @@ QUOTE = re.compile(r"^\s*>\s?(\[!\w+\]\s*$)?", re.MULTILINE)
 TAG = (
     r"<!--.*?-->|</?(?:div|p|br|img|span|a|details|summary|center|table|tr|td|th|thead|tbody|ul|ol|li|hr|h\d)\b[^<>]*>"
 )
-EDGE_TAGS = re.compile(rf"^(?:\s|{TAG})+|(?:\s|{TAG})+$", re.DOTALL | re.IGNORECASE)
+EDGE_TAGS = re.compile(rf"^(?:\s|\[!\w+\]|{TAG})+|(?:\s|{TAG})+$", re.DOTALL | re.IGNORECASE)
 LINK = re.compile(r"!?\[(?:[^\[\]]|!?\[[^\]]*\](?:\([^)]*\))?)*\](?:\([^)]*\)|\[[^\]]*\])?|https?://\S+")
 IMAGE = re.compile(r"!\[[^\]]*\]\([^)]*\)|<img\b", re.IGNORECASE)
 WORD = re.compile(r"[^\W\d_]{2,}")
@@ -172,10 +172,11 @@ def _items(lines: Sequence[str]) -> _Made:
 
 
 def _code(lines: Sequence[str]) -> _Made:
-    """A block cut off by the end of the passage is left out: half a command is worse than none."""
+    """A block that was cut between two passages is left out: half a command is worse than none."""
     text = dedent("\n".join(re.sub(r"^\s*>\s?", "", line) if _quoted(lines) else line for line in lines)).strip()
     closed = len(lines) > 2 and FENCE.match(lines[-1]) is not None
-    return [(text, "code", "")] if closed else []
+    balanced = all(text.count(opening) == text.count(closing) for opening, closing in ("{}", "[]"))
+    return [(text, "code", "")] if closed and balanced else []
 
 
 def _quoted(lines: Sequence[str]) -> bool:
@@ -250,5 +251,10 @@ def _says_something(unit: Unit) -> bool:
         return True
     words = len(WORD.findall(LINK.sub(" ", unit.text)))
     if unit.kind == "sentence":
-        return words >= FEWEST_WORDS and not IMAGE.match(unit.text)
+        return words >= FEWEST_WORDS and not IMAGE.match(unit.text) and not _is_listing(unit.text)
     return words >= 1
+
+
+def _is_listing(text: str) -> bool:
+    """Data or code that no fence announced."""
+    return 10 * sum(text.count(symbol) for symbol in '{}[]"=<>|\\') > len(text)
