@@ -125,7 +125,9 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # A constraints file named in the environment is Manta's, with numpy 2.
+    variables = {name: value for name, value in os.environ.items() if name != "PIP_CONSTRAINT"}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ClassifierUnavailable(
             f"the Triton environment could not be made: `{' '.join(command)}` ended with {done.returncode}: "

@@ -120,7 +120,8 @@ class TritonClassifier:
             raise self._failed(f"gave no answer within {self.deadline_s * 1000:.0f} ms") from exc
         except InferenceServerException as exc:
             self._fits = False
-            raise self._failed(f"failed: {exc.status()}: {exc.message()}") from exc
+            # What follows the first line is the model's traceback.
+            raise self._failed(f"failed: {exc.status()}: {exc.message().partition(chr(10))[0]}") from exc
         for name in outputs:
             expected = (len(texts), *TENSORS[name][1][1:])
             if arrays[name] is None or arrays[name].shape != expected:

@@ -25,8 +25,8 @@ Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
 class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Speaks Triton's protocol: every embedding is the text's length in each of its 384 places."""
 
-    def __init__(self, tensors: Tensors = TENSORS, rows_short: int = 0, delay_s: float = 0) -> None:
-        self.tensors, self.rows_short, self.delay_s = tensors, rows_short, delay_s
+    def __init__(self, tensors: Tensors = TENSORS, rows_short: int = 0, delay_s: float = 0, failure: str = "") -> None:
+        self.tensors, self.rows_short, self.delay_s, self.failure = tensors, rows_short, delay_s, failure
         self.batches: list[list[bytes]] = []
 
     async def ModelMetadata(self, request, context):
@@ -38,6 +38,8 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ModelInfer(self, request, context):
         await asyncio.sleep(self.delay_s)
+        if self.failure:
+            await context.abort(grpc.StatusCode.INTERNAL, self.failure)
         texts = unpacked(request.raw_input_contents[0])
         self.batches.append(texts)
         lengths = np.array([len(text) for text in texts[self.rows_short :]], dtype=np.float32)
@@ -129,6 +131,13 @@ async def test_fewer_rows_than_texts_are_an_error_not_an_answer() -> None:
     async with classifier(Triton(rows_short=1)) as client:
         with pytest.raises(ClassifierUnavailable, match=r"EMBEDDING of shape \(1, 384\) for 2 texts"):
             await client.encode(("a", "b"))
+
+
+async def test_a_failing_model_is_reported_without_its_traceback() -> None:
+    async with classifier(Triton(failure="RuntimeError: out of memory\n\nAt:\n  /srv/model.py(31): execute")) as client:
+        with pytest.raises(ClassifierUnavailable) as caught:
+            await client.classify("hello")
+    assert str(caught.value).endswith("failed: StatusCode.INTERNAL: RuntimeError: out of memory")
 
 
 async def test_a_slow_server_costs_no_more_than_the_deadline() -> None:
