@@ -8,7 +8,7 @@ from typing import Any
 from serve_app.settings import Application, Config, GatewaySettings, ReplicaOptions, VllmSettings
 
 ENGINE = "engine"
-"""The one deployment of an engine application; deployments.remote has it too, and brings Ray, which rendering spares."""
+"""The one deployment of an engine application, as in deployments.remote, which would bring Ray here."""
 GATEWAY_ROLES = ("ingress", "screener", "classifier", "retriever")
 SERVE_AUTO_REPLICAS = (1, 100)
 """What Serve makes of `num_replicas: auto`."""
