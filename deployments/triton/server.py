@@ -147,8 +147,8 @@ class TritonServer:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        for region in Path("/dev/shm").glob(f"{self._shared_memory}*"):
-            region.unlink(missing_ok=True)
+            for region in Path("/dev/shm").glob(f"{self._shared_memory}*"):
+                region.unlink(missing_ok=True)
         self.process = None
 
     @property

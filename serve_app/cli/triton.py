@@ -33,8 +33,9 @@ def triton(
 
     The first start makes the virtual environment .venv-triton.
     """
-    # A supervisor's TERM and a closed terminal end the server just as Ctrl-C does.
-    for each in (signal.SIGTERM, signal.SIGHUP):
+    # A supervisor and a closed terminal end the server as Ctrl-C does; a shell's background job starts with
+    # interrupts ignored.
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.default_int_handler)
     try:
         _make_environment()

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -13,7 +15,7 @@ import psutil
 import pytest
 
 from deployments.triton.environment import ROOT, TritonEnvironment
-from deployments.triton.server import Model, TritonServer
+from deployments.triton.server import Model, Ports, TritonServer
 from serve_app.adapters.encoder import Encoder, ensure
 from serve_app.adapters.triton import TritonClassifier
 from serve_app.errors import ClassifierUnavailable
@@ -167,3 +169,22 @@ def test_a_server_that_cannot_load_its_heads_says_so_and_leaves_nothing_behind(m
     with pytest.raises(ClassifierUnavailable, match=r"absent\.npz"):
         server.__enter__()
     assert set(psutil.Process().children(recursive=True)) == before
+
+
+def test_a_terminated_command_ends_everything_it_started() -> None:
+    ports = Ports.free()
+    program = "import typer; from serve_app.cli.triton import triton; typer.run(triton)"
+    options = [f"--grpc-port={ports.grpc}", f"--http-port={ports.http}", f"--metrics-port={ports.metrics}"]
+    command = subprocess.Popen(
+        [sys.executable, "-c", program, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert command.stdout is not None
+    ready = command.stdout.readline()
+    started = psutil.Process(command.pid).children(recursive=True)
+    command.terminate()
+    _, complaints = command.communicate(timeout=30)
+    assert f"gRPC 127.0.0.1:{ports.grpc}" in ready, complaints
+    assert command.returncode == 0
+    assert len(started) >= 2
+    assert [each for each in started if each.is_running()] == []
+    assert list(Path("/dev/shm").glob(f"manta_triton_{command.pid}_*")) == []
