@@ -6,18 +6,24 @@ The body crosses the handle as a dict and is parsed here, so that only this proc
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
 from ray.llm._internal.serve.core.configs.openai_api_models import ChatCompletionRequest, CompletionRequest
 from ray.llm._internal.serve.core.server.llm_server import LLMServer
 from ray.serve import Application
 from ray.serve.llm import LLMConfig, build_llm_deployment
-
-from pydantic import BaseModel, ValidationError
 
 from deployments.remote import ENGINE
 from serve_app.settings import VllmSettings
 
 
 class VllmServer(LLMServer):
+    async def __init__(self, *values: Any, **named_values: Any) -> None:
+        """Ready means warm: vLLM's first request compiles and loads for seconds, and must not be a caller's."""
+        await super().__init__(*values, **named_values)
+        body = {"messages": [{"role": "user", "content": "warm up"}], "max_tokens": 2, "stream": True}
+        async for _ in self.generate("chat", body):
+            continue
+
     async def generate(self, operation: str, body: dict[str, Any]) -> AsyncGenerator[str | dict[str, Any], None]:
         """Server-sent events as text when `body["stream"]`, else one response object; an error object for a bad body."""
         try:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from serve_app.settings import VLLM_BUILDER, Application, Config, GatewaySettings, ModelSettings, VllmSettings
+from serve_app.settings import ARGUMENTS, VLLM_BUILDER, Application, Config, GatewaySettings, ModelSettings, VllmSettings
 
 DATA_PREFIX = "var/"
 CPU_CONTEXT_TOKENS = 8_192
@@ -53,24 +53,33 @@ def complaints(failure: ValidationError, given: Mapping[str, Any]) -> list[str]:
     """One sentence for each error; a key that does not exist is answered with those that do."""
     lines = []
     for error in failure.errors(include_url=False, include_context=False):
-        where = ".".join(str(step) for step in error["loc"])
+        steps, section = located(error["loc"], given)
+        where = ".".join(str(step) for step in steps)
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
-            known = allowed_keys(failure.title, error["loc"])
-            message = f"unknown key; allowed here: {', '.join(known)}" if known else "unknown key"
+            message = f"unknown key; allowed here: {', '.join(sorted(section.model_fields))}"
         lines.append(f"{where}: {message}" if where else message)
     return lines
 
 
-def allowed_keys(schema: str, location: tuple[Any, ...]) -> list[str]:
-    """The keys of the section in which `location`'s last step stands, found by walking the schema from its title."""
-    from serve_app import settings
+def located(location: tuple[str | int, ...], given: Mapping[str, Any]) -> tuple[tuple[str | int, ...], Any]:
+    """The full path of a wrong key, and the section it stands in.
 
-    section: Any = getattr(settings, schema, Config)
+    Pydantic reports errors inside `args` as if they stood in the application: `args` is validated before it is a field.
+    """
+    section: Any = Config
+    steps = location
+    if location[:1] == ("applications",) and len(location) > 2:
+        application = given["applications"][location[1]]
+        section = Application
+        if location[2] not in Application.model_fields:
+            section = ARGUMENTS[application["import_path"]]
+            steps = (*location[:2], "args", *location[2:])
+        location = location[2:]
     for step in location[:-1]:
-        fields = getattr(section, "model_fields", {})
-        section = next(iter(sections_of(fields[step].annotation)), None) if step in fields else section
-    return sorted(getattr(section, "model_fields", {}))
+        if step in section.model_fields:
+            section = next(iter(sections_of(section.model_fields[step].annotation)), section)
+    return steps, section
 
 
 def sections_of(annotation: Any) -> list[Any]:

@@ -192,6 +192,14 @@ class ReplicaOptions(Section):
     ray_actor_options: dict[str, Any] | None = None
 
 
+ARGUMENTS: dict[str, type[Section]] = {
+    GATEWAY_BUILDER: GatewaySettings,
+    EXTRACTIVE_BUILDER: ExtractiveSettings,
+    VLLM_BUILDER: VllmSettings,
+}
+"""The schema of `args`, by builder."""
+
+
 class Application(Section):
     name: str = Field(min_length=1)
     import_path: Literal["deployments.app:build_gateway", "deployments.app:build_extractive", "deployments.vllm:build_vllm"]
@@ -204,14 +212,9 @@ class Application(Section):
     @classmethod
     def _args_by_builder(cls, given: Any) -> Any:
         """Validate `args` against the one schema its builder takes, so that an error names the real field."""
-        schemas: dict[str, type[Section]] = {
-            GATEWAY_BUILDER: GatewaySettings,
-            EXTRACTIVE_BUILDER: ExtractiveSettings,
-            VLLM_BUILDER: VllmSettings,
-        }
-        if not isinstance(given, dict) or given.get("import_path") not in schemas:
+        if not isinstance(given, dict) or given.get("import_path") not in ARGUMENTS:
             return given
-        schema = schemas[given["import_path"]]
+        schema = ARGUMENTS[given["import_path"]]
         args = given.get("args") or {}
         return {**given, "args": args if isinstance(args, schema) else schema.model_validate(args)}
 

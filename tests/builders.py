@@ -1,0 +1,159 @@
+"""Parts for tests, with defaults: a test names only what it is about."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve_app.admission import Admission
+from serve_app.authenticator import Authenticator, digest
+from serve_app.engines import EngineTable
+from serve_app.errors import MantaError
+from serve_app.events import Delta, Events, Finished
+from serve_app.guardrail import Guardrail
+from serve_app.http.app import Gateway
+from serve_app.http.health import Readiness
+from serve_app.pipeline import Pipeline
+from serve_app.ports import Query
+from serve_app.retrieval import Retrieval
+from serve_app.router import Router
+from serve_app.settings import GatewaySettings
+from serve_app.telemetry import Telemetry
+from serve_app.turn import Caller, Message, Passage, Screening, Signals, Turn
+
+KEY = "sk-test"
+CALLER = Caller("acme", "k1")
+
+
+def settings(**changes: Any) -> GatewaySettings:
+    given = {
+        "keys": [{"id": "k1", "tenant": "acme", "sha256": digest(KEY)}],
+        "models": {
+            "small": {"application": "small", "engine": "vllm"},
+            "large": {"application": "large", "engine": "vllm"},
+            "extractive": {"application": "extractive", "engine": "extractive"},
+        },
+        "router": {"small": "small", "large": "large"},
+    }
+    return GatewaySettings.model_validate({**given, **changes})
+
+
+def passage(text: str = "Weights roll back with one command.", **changes: Any) -> Passage:
+    return replace(Passage("c1", text, 0.9, "file-1", "guide.md", "Guide", "Operations > Rollback"), **changes)
+
+
+def turn(text: str = "How do I roll back?", **changes: Any) -> Turn:
+    return replace(Turn(id="t1", caller=CALLER, messages=(Message("user", text),), model="small"), **changes)
+
+
+@dataclass
+class OpenScreener:
+    """Finds nothing, or fails, or forbids texts that hold a word."""
+
+    forbidden: str = "\0"
+    failure: MantaError | None = None
+    seen: list[str] = field(default_factory=list)
+
+    async def screen(self, texts: tuple[str, ...]) -> tuple[Screening, ...]:
+        if self.failure:
+            raise self.failure
+        self.seen.extend(texts)
+        return tuple(Screening(policy="words" if self.forbidden in text else "") for text in texts)
+
+
+@dataclass
+class HashClassifier:
+    """A deterministic embedding of the text; the scores are the test's."""
+
+    scores: dict[str, float] = field(default_factory=lambda: {"injection": 0.0, "difficulty": 0.0})
+    failure: MantaError | None = None
+
+    async def classify(self, text: str) -> Signals:
+        if self.failure:
+            raise self.failure
+        return Signals((await self.encode((text,)))[0], self.scores)
+
+    async def encode(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
+        seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") for text in texts]
+        rows = np.stack([np.random.default_rng(seed).normal(size=384) for seed in seeds]).astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@dataclass
+class ListRetriever:
+    passages: tuple[Passage, ...] = ()
+    failure: MantaError | None = None
+    asked: list[Query] = field(default_factory=list)
+
+    async def search(self, query: Query) -> tuple[Passage, ...]:
+        self.asked.append(query)
+        if self.failure:
+            raise self.failure
+        return self.passages
+
+
+@dataclass
+class ScriptedEngine:
+    """Says the given pieces; dies before the piece `dies_at`; knows whether it was stopped early."""
+
+    pieces: tuple[str, ...] = ("Hello ", "world.")
+    dies_at: int | None = None
+    failure: MantaError | None = None
+    said: int = 0
+    was_closed_early: bool = False
+    turns: list[Turn] = field(default_factory=list)
+
+    async def generate(self, turn: Turn) -> Events:
+        self.turns.append(turn)
+        is_complete = False
+        try:
+            for number, piece in enumerate(self.pieces):
+                if number == self.dies_at and self.failure:
+                    raise self.failure
+                self.said += 1
+                yield Delta({"content": piece}, finish_reason="stop" if number == len(self.pieces) - 1 else None)
+            yield Finished(prompt_tokens=5, output_tokens=len(self.pieces))
+            is_complete = True
+        finally:
+            self.was_closed_early = not is_complete
+
+
+def pipeline(given: GatewaySettings | None = None, **parts: Any) -> Pipeline:
+    chosen = given or settings()
+    engine = parts.pop("engine", ScriptedEngine())
+    retriever = parts.pop("retriever", ListRetriever())
+    screener = parts.pop("screener", OpenScreener())
+    return Pipeline(
+        **{
+            "admission": Admission.from_settings(chosen.keys),
+            "guardrail": Guardrail(screener, chosen.guardrail, injection_threshold=0.9),
+            "classifier": HashClassifier(),
+            "classifier_settings": chosen.classifier,
+            "retrieval": Retrieval(retriever, chosen.retriever),
+            "router": Router(chosen.models, chosen.router),
+            "engine": EngineTable(dict.fromkeys(chosen.models, engine)),
+            "telemetry": Telemetry(),
+            **parts,
+        }
+    )
+
+
+def gateway(given: GatewaySettings | None = None, **parts: Any) -> Gateway:
+    chosen = given or settings()
+
+    async def fine() -> None: ...
+
+    return Gateway(
+        settings=chosen,
+        library=parts.pop("library", None),
+        readiness=parts.pop("readiness", Readiness(required={"engine": fine}, optional={})),
+        pipeline=pipeline(chosen, **parts),
+        authenticator=Authenticator.from_settings(chosen.keys),
+        started_at=1,
+    )
+
+
+Clock = Callable[[], float]
