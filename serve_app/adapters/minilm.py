@@ -29,7 +29,7 @@ ELEMENT_TYPES = {"float32": FLOAT, "int64": INT64}
 
 
 def model(weights: Weights) -> bytes:
-    """A serialised ModelProto: int64 `input_ids` and `attention_mask` (batch, length) to float `embedding` (batch, 384).
+    """A ModelProto, serialised: int64 `input_ids`, `attention_mask` (batch, length) to `embedding` (batch, 384).
 
     Mean pooling over the mask and L2 normalisation are inside.
     """

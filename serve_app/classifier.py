@@ -1,0 +1,82 @@
+"""The encoder and the heads in this process, behind the port `Classifier`."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve_app.errors import ClassifierUnavailable
+from serve_app.heads import SHIPPED, Heads
+from serve_app.turn import Signals
+
+SLICE = 8
+"""Texts of one encoder call: a question waits for one slice of somebody's ingestion, not for all of it."""
+
+Result = TypeVar("Result")
+
+
+class Encodes(Protocol):
+    """What the classifier needs of an encoder."""
+
+    @property
+    def dimension(self) -> int: ...
+
+    def encode(self, texts: tuple[str, ...]) -> NDArray[np.float32]: ...
+
+
+class EmbeddedClassifier:
+    """All work happens in one thread of its own, in slices; slices and questions take turns.
+
+    `encode` keeps at most one slice in the queue, so a question that comes meanwhile is next.
+    """
+
+    def __init__(self, encoder: Encodes, heads: Heads) -> None:
+        self._encoder = encoder
+        self._heads = heads
+        # Not the loop's default executor: whatever else blocks there must not delay a question.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="classifier")
+
+    @classmethod
+    def load(cls, encoder_root: Path, threads: int, heads: Path = SHIPPED) -> Self:
+        """Exports the encoder below `encoder_root` where missing. Raises OSError or ValueError for broken files."""
+        # Here, so that a process with the Triton backend does not load ONNX Runtime.
+        from serve_app.adapters.encoder import Encoder, ensure
+
+        return cls(Encoder(ensure(encoder_root), threads), Heads.load(heads))
+
+    @property
+    def heads(self) -> Heads:
+        return self._heads
+
+    async def classify(self, text: str) -> Signals:
+        return await self._run(lambda: self._signals(text))
+
+    async def encode(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
+        rows = [np.zeros((0, self._encoder.dimension), dtype=np.float32)]
+        for start in range(0, len(texts), SLICE):
+            rows.append(await self._run(_call(self._encoder.encode, texts[start : start + SLICE])))
+        return np.concatenate(rows)
+
+    def close(self) -> None:
+        """Waits for the slice under way; later calls raise ClassifierUnavailable."""
+        self._thread.shutdown(cancel_futures=True)
+
+    def _signals(self, text: str) -> Signals:
+        embeddings = self._encoder.encode((text,))
+        scores = self._heads.scores((text,), embeddings)
+        return Signals(embeddings[0], {name: float(values[0]) for name, values in scores.items()})
+
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        # RuntimeError: the executor is closed. The encoder's own failures are ClassifierUnavailable already.
+        except (RuntimeError, ValueError, MemoryError) as error:
+            raise ClassifierUnavailable(f"the embedded classifier failed: {error}") from error
+
+
+def _call(encode: Callable[[tuple[str, ...]], Result], texts: tuple[str, ...]) -> Callable[[], Result]:
+    return lambda: encode(texts)
