@@ -10,7 +10,10 @@ from serve_app.documents.document import Block, Document, heading_path
 Count = Callable[[str], int]
 """Tokens of a text, as the encoder counts them, without its own special tokens."""
 
-_SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])[\"')\]]*\s+(?=[\"'(\[`*]?[A-Z0-9\u00c0-\uffff])|\n+")
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?\u3002\uff01\uff1f])[\"')\]]*\s+(?=[\"'(\[`*]?[A-Z0-9\u00c0-\uffff])"  # a full stop, then a capital
+    r"|\n\s*\n|\n(?=\s*(?:[-*+\u2022]|\d+[.)])\s)|(?<=[.!?:;])\n"  # lines: other breaks only wrap a sentence
+)
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|vs|cf|Dr|Mr|Mrs|Ms|No|Fig|approx)\.[\"')\]]*$")
 
 
@@ -62,16 +65,19 @@ def excerpts(document: Document, *, count: Count, most_tokens: int) -> Iterator[
 
 
 def sentences(text: str) -> list[str]:
-    """The text in pieces that end where a sentence or a line ends; joined by blanks they are the text again."""
-    found: list[str] = []
-    start = 0
+    """The text in pieces that end where a sentence or an item of a list ends."""
+    return [sentence for _, sentence in _joined_sentences(text) if sentence]
+
+
+def _joined_sentences(text: str) -> Iterator[tuple[str, str]]:
+    """(what joins it to the one before, sentence)."""
+    start, joint = 0, ""
     for end in _SENTENCE_END.finditer(text):
-        if "\n" not in end.group() and _ABBREVIATION.search(text[start : end.start() + 1]):
+        if "\n" not in end.group() and _ABBREVIATION.search(text[start : end.end()].rstrip()):
             continue
-        found.append(text[start : end.end()].strip())
-        start = end.end()
-    found.append(text[start:].strip())
-    return [sentence for sentence in found if sentence]
+        yield joint, text[start : end.end()].strip()
+        start, joint = end.end(), "\n" if "\n" in end.group() else " "
+    yield joint, text[start:].strip()
 
 
 def _lead(title: str, heading: tuple[str, ...], count: Count, most_tokens: int) -> str:
@@ -107,13 +113,14 @@ def _pieces(blocks: Iterable[Block], count: Count, room: int) -> Iterator[_Piece
 
 
 def _prose(text: str, count: Count, room: int) -> Iterator[_Piece]:
-    joint = "\n\n"
-    for line in text.split("\n"):
-        for sentence in sentences(line):
-            for part in _fitting(sentence, count, room):
-                yield _Piece(part, count(part), joint)
-                joint = " "
-        joint = "\n"
+    before = "\n\n"
+    for joint, sentence in _joined_sentences(text):
+        if not sentence:
+            continue
+        for part in _fitting(sentence, count, room):
+            yield _Piece(part, count(part), before or joint)
+            before = ""
+            joint = " "
 
 
 def _lines(block: Block, count: Count, room: int) -> Iterator[_Piece]:

@@ -121,7 +121,9 @@ def _inline(token: Token) -> str:
         match child.type:
             case "code_inline":
                 parts.append(f"`{child.content}`")
-            case "softbreak" | "hardbreak":
+            case "softbreak":
+                parts.append(" ")
+            case "hardbreak":
                 parts.append("\n")
             case "image" | "text":
                 parts.append(child.content)

@@ -1,0 +1,90 @@
+"""Builders for tests about documents."""
+
+import asyncio
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import docx
+import numpy as np
+from numpy.typing import NDArray
+from pypdf import PdfWriter
+from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
+
+from serve_app.documents.chunk import excerpts
+from serve_app.documents.parse import parse
+from serve_app.documents.parser import Parsed
+
+
+def word_count(text: str) -> int:
+    return len(text.split())
+
+
+@dataclass(frozen=True)
+class InlineParser:
+    """The parser without its process; a token is a word."""
+
+    most_tokens: int = 50
+
+    async def parse(self, name: str, path: Path) -> Parsed:
+        reading = parse(name, await asyncio.to_thread(path.read_bytes))
+        cut = [excerpts(document, count=word_count, most_tokens=self.most_tokens) for document in reading.documents]
+        return Parsed(excerpts=tuple(one for part in cut for one in part), skipped=reading.skipped)
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+
+async def bag_of_words(texts: tuple[str, ...]) -> NDArray[np.float32]:
+    """Texts with words in common are near each other."""
+    rows = np.full((len(texts), 384), 1e-6, np.float32)
+    for row, text in zip(rows, texts, strict=True):
+        for word in text.lower().replace(".", " ").split():
+            row[int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big") % 384] += 1
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def pdf(*pages: str, bookmarks: tuple[tuple[str, int], ...] = (), password: str = "", title: str = "") -> bytes:
+    """A PDF with one text per page, a line of it per line; bookmarks are (title, page from 0)."""
+    writer = PdfWriter()
+    for text in pages:
+        page = writer.add_blank_page(595, 842)
+        font = DictionaryObject(
+            {
+                NameObject("/Type"): NameObject("/Font"),
+                NameObject("/Subtype"): NameObject("/Type1"),
+                NameObject("/BaseFont"): NameObject("/Helvetica"),
+            }
+        )
+        fonts = DictionaryObject({NameObject("/F1"): font})
+        page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
+        lines = " ".join(f"({line}) Tj T*" for line in text.split("\n"))
+        content = DecodedStreamObject()
+        content.set_data(f"BT /F1 12 Tf 14 TL 72 720 Td {lines} ET".encode())
+        page[NameObject("/Contents")] = writer._add_object(content)
+    for name, number in bookmarks:
+        writer.add_outline_item(name, number)
+    if title:
+        writer.add_metadata({"/Title": title})
+    if password:
+        writer.encrypt(password, algorithm="AES-256")
+    written = io.BytesIO()
+    writer.write(written)
+    return written.getvalue()
+
+
+def word_document() -> bytes:
+    """A heading, a paragraph, a list and a table."""
+    made = docx.Document()
+    made.add_heading("Operations", 1)
+    made.add_paragraph("Keep calm.")
+    made.add_heading("Rollback", 2)
+    made.add_paragraph("Stop traffic", style="List Bullet")
+    made.add_paragraph("Switch back", style="List Bullet")
+    table = made.add_table(2, 2)
+    for at, text in enumerate(("step", "who", "stop", "ops")):
+        table.cell(at // 2, at % 2).text = text
+    written = io.BytesIO()
+    made.save(written)
+    return written.getvalue()
