@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_app.quotation import Run, following, misplaced, opening, weakness, whole
 from serve_app.sentences import CONTENTS, Unit, units
 from serve_app.turn import Passage
 
@@ -16,11 +17,8 @@ MOST_CANDIDATES = 16
 """Each costs the encoder 1.5 ms."""
 PARTLY = 0.6
 """What a word of the question counts that stands only in code, in the headings or in what the unit introduces."""
-SAME_QUESTION = 0.5
-"""Share of the question's words in a heading from which on "Yes" below it answers this question and not another."""
-FEWEST_TERMS = 3
 READ_CHARACTERS = 400
-WORDS_FLOOR = 0.55
+WORDS_FLOOR = 0.45
 """Share of the question's words, by weight, that must be found when words are all there is."""
 FLOOR = 0.5
 NEAR_BEST = 0.82
@@ -46,29 +44,8 @@ STOPWORDS = frozenset(
         "will with without would you your d m re explain describe happen mean means"
     )
 )
-POINTER = re.compile(
-    r"\b(?:refer to|see|learn more|check out|for (?:more|further|details)|stay tuned|visit)\b", re.IGNORECASE
-)
-ANNOUNCEMENT = re.compile(
-    r"\b(?:this|the (?:present|following|current)) (?:topic|guide|tutorial|page|section|document|article|study|paper|"
-    r"post|chapter)\b|\bin this (?:topic|guide|tutorial|page|section|document|article|study|paper|post|chapter)\b|"
-    r"\b(?:aims?|purpose|objectives?|goals?) (?:of|was|were|is|are|to)\b|^(?:\W|\w{1,3}\))*to (?:determine|examine|"
-    r"assess|evaluate|investigate|compare|describe|analy[sz]e|study|explore|identify|test)\b|"
-    r"\bwe (?:investigated|examined|assessed|evaluated|studied|aimed|sought|compared|explored)\b|\bwhether\b",
-    re.IGNORECASE,
-)
-"""It says what the text is about to answer, not the answer."""
-COMMAND = re.compile(r"[`~]{3,}\s*(?:\w|\n\s*\$ )")
-"""A code block that says its language or opens with a prompt; the others are mostly output."""
-VERDICT = re.compile(r"\W*(?:yes|no)\b", re.IGNORECASE)
 NAME = re.compile(r"(?<=[^\s.?!:]\s)\w*[A-Z]\w*")
 """A word with a capital that does not open its sentence."""
-DEPENDENT = re.compile(
-    r"\W*(?:for (?:example|instance)|however|therefore|thus|hence|otherwise|in (?:this|that|these|such) cases?|"
-    r"as a result|also|then|instead|in addition|additionally|furthermore|moreover|but|and|or|so|it|its|they|their|"
-    r"this|that|these|those|similarly|likewise|here|finally|next|on the other hand|to do (?:so|this|that))\b(?!:)",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +69,8 @@ class Candidate:
     """Share of the question's words found in the headings."""
     prior: float
     """What speaks for the unit before it is read: its passage's rank and its place; at most 1."""
+    continued: Run | None = None
+    """The passage that goes on where an introduction at the end of this one stops."""
 
     @property
     def unit(self) -> Unit:
@@ -99,20 +78,7 @@ class Candidate:
 
     @property
     def weakness(self) -> float:
-        """What a reader would miss in the unit if it stood alone: it points elsewhere, announces, or breaks off."""
-        unit = self.unit
-        if unit.kind == "code":
-            return 0.1 if COMMAND.match(unit.text) else 0.2
-        flaws = (
-            (0.15, POINTER.search(unit.text)),
-            (0.1, ANNOUNCEMENT.search(unit.text)),
-            (0.1, _leans(unit) and not _continued(self.siblings, self.order)),
-            (0.15, VERDICT.match(unit.text) and self.heading < SAME_QUESTION),
-            (0.1, unit.text.endswith("?")),
-            (0.1, unit.kind == "sentence" and unit.text[-1].isalnum()),
-            (0.15, not unit.leads and len(self.terms) < FEWEST_TERMS),
-        )
-        return sum(weight for weight, present in flaws if present)
+        return weakness(self.siblings, self.order) + 0.15 * misplaced(self.unit, self.heading)
 
 
 def terms(text: str) -> frozenset[str]:
@@ -129,33 +95,45 @@ def candidates(question: str, passages: Sequence[Passage]) -> tuple[Candidate, .
     """The likeliest units by words, at most MOST_CANDIDATES, likeliest first."""
     asked = terms(question)
     read = [() if CONTENTS.search(passage.heading) else units(passage.text) for passage in passages]
-    own = [[terms(unit.text) for unit in siblings] for siblings in read]
-    weights = _weights(asked, [stems for stem_lists in own for stems in stem_lists])
+    stems = {unit: terms(unit.text) for siblings in read for unit in siblings}
+    weights = _weights(asked, list(stems.values()))
     unheard = UNHEARD * _unheard(question, passages)
     best_score = max((passage.score for passage in passages), default=0.0) or 1.0
     found: list[Candidate] = []
-    for n, passage in enumerate(passages):
-        for order, unit in enumerate(read[n]):
-            path = [part for part in (passage.title, passage.heading, unit.heading) if part]
-            nearest = [part.rpartition(" > ")[2] for part in path[-1:]]
-            above = terms(" ".join(path))
-            stems = own[n][order]
-            wholly = asked & stems if unit.kind != "code" else frozenset[str]()
-            partly = asked & (above | stems | _introduced(read[n], order, own[n])) - wholly
-            found.append(
-                Candidate(
-                    number=n + 1,
-                    order=order,
-                    siblings=read[n],
-                    reading=": ".join([*nearest, unit.text])[:READ_CHARACTERS],
-                    terms=stems,
-                    words=_share(wholly, weights) + PARTLY * _share(partly, weights),
-                    unheard=unheard,
-                    heading=_share(asked & above, weights),
-                    prior=passage.score / best_score / (1 + 0.05 * order),
-                )
-            )
+    for n, order in ((n, order) for n, siblings in enumerate(read) for order in range(len(siblings))):
+        unit, siblings = read[n][order], read[n]
+        is_open = unit.leads and order + 1 == len(siblings)
+        beyond = _beyond(passages, read, n) if is_open else None
+        if is_open and beyond is None:
+            continue
+        path = [part for part in (passages[n].title, passages[n].heading, unit.heading) if part]
+        above = asked & terms(" ".join(path))
+        introduced = [siblings[later] for later in following(siblings, order)] + list(beyond[1] if beyond else ())
+        wholly = asked & stems[unit] if unit.kind != "code" else frozenset[str]()
+        partly = (asked & stems[unit].union(above, *(stems[later] for later in introduced))) - wholly
+        candidate = Candidate(
+            number=n + 1,
+            order=order,
+            siblings=siblings,
+            reading=": ".join([*(part.rpartition(" > ")[2] for part in path[-1:]), unit.text])[:READ_CHARACTERS],
+            terms=stems[unit],
+            words=_share(wholly, weights) + PARTLY * _share(partly, weights),
+            unheard=unheard,
+            heading=_share(above, weights),
+            prior=passages[n].score / best_score / (1 + 0.05 * order),
+            continued=beyond,
+        )
+        found.append(candidate)
     return tuple(sorted(found, key=lambda c: c.words + 0.2 * c.prior, reverse=True)[:MOST_CANDIDATES])
+
+
+def _beyond(passages: Sequence[Passage], read: Sequence[tuple[Unit, ...]], n: int) -> Run | None:
+    """The passage of the same section that begins with what the end of this one introduces."""
+    for other, passage in enumerate(passages):
+        same = passage.file_id == passages[n].file_id and passage.heading == passages[n].heading
+        if other != n and same and (opened := opening(read[other])):
+            return other + 1, opened
+    return None
 
 
 def _unheard(question: str, passages: Sequence[Passage]) -> int:
@@ -177,23 +155,8 @@ def _share(stems: frozenset[str], weights: Mapping[str, float]) -> float:
     return sum(weights[stem] for stem in stems) / (sum(weights.values()) or 1.0)
 
 
-def _introduced(siblings: Sequence[Unit], order: int, own: Sequence[frozenset[str]]) -> frozenset[str]:
-    """Words of what the unit introduces: an introduction answers with them."""
-    return frozenset().union(*(own[n] for n in _following(siblings, order)))
-
-
-def _following(siblings: Sequence[Unit], order: int) -> list[int]:
-    """Orders of the block that the unit introduces."""
-    if not siblings[order].leads or order + 1 == len(siblings):
-        return []
-    block = siblings[order + 1].block
-    return [n for n in range(order + 1, len(siblings)) if siblings[n].block == block]
-
-
-def chosen(
-    found: Sequence[Candidate], meanings: NDArray[np.float32] | None, most: int
-) -> tuple[tuple[int, tuple[Unit, ...]], ...]:
-    """(number of the passage, its units in reading order), best passage first; empty when nothing passes the floor.
+def chosen(found: Sequence[Candidate], meanings: NDArray[np.float32] | None, most: int) -> tuple[Run, ...]:
+    """What to quote, best passage first; empty when nothing passes the floor.
 
     `meanings` are the cosines of the candidates to the question. At most `most` units are picked; what a picked
     unit cannot be read without (its list, its command, the sentence it refers to) comes with it.
@@ -208,8 +171,21 @@ def chosen(
         share = NEAR_BEST if found[n].number == found[best].number else NEAR_BEST_ELSEWHERE
         if len(taken) < most and worth[n] >= share * worth[best] and not _said(found[n], taken):
             taken.append(found[n])
-    numbers = dict.fromkeys(candidate.number for candidate in taken)
-    return tuple((number, _assembled([c for c in taken if c.number == number])) for number in numbers)
+    return _runs(taken)
+
+
+def _runs(taken: Sequence[Candidate]) -> tuple[Run, ...]:
+    """The passages in the order of their best unit, an introduction right before the passage that continues it."""
+    runs: dict[int, Run] = {}
+    for number in dict.fromkeys(candidate.number for candidate in taken):
+        same = [candidate for candidate in taken if candidate.number == number]
+        if number not in runs:
+            runs[number] = (number, whole(same[0].siblings, [candidate.order for candidate in same]))
+        for beyond in (candidate.continued for candidate in same):
+            if beyond is not None:
+                runs.pop(beyond[0], None)
+                runs[beyond[0]] = beyond
+    return tuple(runs.values())
 
 
 def score(candidate: Candidate, meaning: float | None) -> float:
@@ -226,46 +202,3 @@ def _said(candidate: Candidate, taken: Sequence[Candidate]) -> bool:
 
 def _alike(one: frozenset[str], other: frozenset[str]) -> bool:
     return len(one & other) >= SAME * (min(len(one), len(other)) or 1)
-
-
-def _assembled(taken: Sequence[Candidate]) -> tuple[Unit, ...]:
-    siblings = taken[0].siblings
-    orders = set().union(*(_whole(siblings, candidate.order) for candidate in taken))
-    return tuple(siblings[order] for order in sorted(orders))
-
-
-def _whole(siblings: Sequence[Unit], order: int) -> set[int]:
-    """The unit and what it cannot be read without."""
-    run = _steps(siblings, order) if siblings[order].kind == "step" else {order}
-    first = min(run)
-    if first and (_following(siblings, first - 1) or (_leans(siblings[first]) and _continued(siblings, first))):
-        run.add(first - 1)
-    for n in sorted(run):
-        run.update(_following(siblings, n))
-    for n in sorted(run):
-        run.update(_following(siblings, n))
-    return run
-
-
-def _steps(siblings: Sequence[Unit], order: int) -> set[int]:
-    """All steps of a procedure and the commands between them."""
-    first = last = order
-    while first and _continues(siblings[first - 1], siblings[order]):
-        first -= 1
-    while last + 1 < len(siblings) and _continues(siblings[last + 1], siblings[order]):
-        last += 1
-    return set(range(first, last + 1))
-
-
-def _continues(unit: Unit, step: Unit) -> bool:
-    return unit.kind in ("step", "code") and unit.heading == step.heading
-
-
-def _leans(unit: Unit) -> bool:
-    """A sentence that opens with "It" or "For example" leans on the one before it."""
-    return unit.kind == "sentence" and DEPENDENT.match(unit.text) is not None
-
-
-def _continued(siblings: Sequence[Unit], order: int) -> bool:
-    """The unit before stands in the same paragraph."""
-    return order > 0 and siblings[order - 1].block == siblings[order].block

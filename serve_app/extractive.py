@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from serve_app.errors import ClassifierUnavailable, ContextLengthExceeded, InvalidRequest
 from serve_app.events import Delta, Events, Finished
 from serve_app.evidence import Candidate, candidates, chosen
-from serve_app.sentences import Unit
+from serve_app.quotation import quoted
 from serve_app.settings import ExtractiveSettings
 from serve_app.turn import Passage, Turn
 
@@ -26,7 +26,6 @@ NOT_SEARCHED = (
 SEARCH_FAILED = "This model answers only from documents and they cannot be searched at the moment: try again shortly."
 
 PIECE = re.compile(r"\s*\S+\s*")
-MARKER_LIKE = re.compile(r"\[(\d{1,3})\]")
 
 
 @dataclass(frozen=True)
@@ -117,35 +116,6 @@ def refuse_generative(parameters: Mapping[str, Any]) -> None:
                 f"{field}: {parameters[field]!r} needs a model that generates, and this one quotes documents; "
                 f"leave {field} out or choose a generative model"
             ).at(field)
-
-
-def quoted(picked: Sequence[tuple[int, Sequence[Unit]]], passages: int) -> str:
-    """The answer as Markdown: the units of each passage, closed by its marker `[1]`."""
-    return "\n\n".join(_run(number, units, passages) for number, units in picked)
-
-
-def _run(number: int, units: Sequence[Unit], passages: int) -> str:
-    parts: list[str] = []
-    before: Unit | None = None
-    for unit in units:
-        continued = before is not None and before.block == unit.block
-        parts.append("" if before is None else (" " if unit.kind == "sentence" else "\n") if continued else "\n\n")
-        parts.append(_table_head(unit.head) if unit.head and not continued else "")
-        parts.append(unit.text if unit.kind == "code" else MARKER_LIKE.sub(lambda m: _spaced(m, passages), unit.text))
-        before = unit
-    # On the last line of a code block or a table the marker would break the Markdown.
-    apart = units[-1].kind == "row" or units[-1].text.endswith(("```", "~~~"))
-    return "".join(parts) + ("\n\n" if apart else " ") + f"[{number}]"
-
-
-def _table_head(row: str) -> str:
-    """The header row and the line that makes Markdown of it, which documents from other formats lack."""
-    return f"{row}\n|{' --- |' * (row.count('|') - 1)}\n"
-
-
-def _spaced(match: re.Match[str], passages: int) -> str:
-    """A footnote `[2]` of the document must not read as our marker for the second passage."""
-    return f"[ {match[1]} ]" if 1 <= int(match[1]) <= passages else match[0]
 
 
 def _deltas(turn: Turn, text: str, choices: int, finish_reason: str) -> list[Delta]:

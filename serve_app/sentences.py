@@ -230,16 +230,22 @@ def _plain(paragraph: str) -> str:
 
 
 def _linked(found: Sequence[Unit]) -> tuple[Unit, ...]:
-    """The units worth quoting, each knowing whether it introduces what follows it."""
+    """The units worth quoting, each knowing whether it introduces what follows it.
+
+    An introduction at the very end of the passage still leads: the next passage may hold what it introduces.
+    """
     worthy = [unit for unit in found if _says_something(unit)]
-    following = {unit.block: later for unit, later in pairwise(worthy) if _introduces(unit, later)}
-    last = {unit.block: n for n, unit in enumerate(worthy)}
-    linked = [replace(u, leads=u.block in following and last[u.block] == n) for n, u in enumerate(worthy)]
+    leads = {n for n, (unit, later) in enumerate(pairwise(worthy)) if _introduces(unit, later)}
+    if worthy and worthy[-1] == found[-1] and worthy[-1].text.endswith(":"):
+        leads.add(len(worthy) - 1)
+    linked = [replace(unit, leads=n in leads) for n, unit in enumerate(worthy)]
     return tuple(u for u in linked if u.leads or u.kind != "sentence" or not u.text.endswith((":", ",")))
 
 
 def _introduces(unit: Unit, later: Unit) -> bool:
-    if unit.heading != later.heading or unit.kind in ("code", "row") or later.kind == "sentence":
+    if unit.heading != later.heading or unit.block == later.block:
+        return False
+    if unit.kind in ("code", "row") or later.kind == "sentence":
         return False
     return later.kind == "code" or unit.text.endswith(":")
 
