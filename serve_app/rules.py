@@ -15,8 +15,9 @@ SUSPECT = re.compile(
 )
 
 ABOUT = re.compile(
-    r"\b(?:protect|prevent|detect|defen[ds]|mitigat|guard against|attacks?|injections?|jailbreaks?|phrases?|prompts? like"
-    r"|such as|e\.g\.|example of|means?|meaning|what (?:is|does|are)|explain|classif|filter|block|says?|said|called|titled)"
+    r"\b(?:protect|prevent|detect|defen[ds]|mitigat|guard against|attacks?|injections?|jailbreaks?|phrases?"
+    r"|prompts? like|such as|e\.g\.|example of|means?|meaning|what (?:is|does|are)|explain|classif|filter|block"
+    r"|says?|said|called|titled)"
     r"[^.!?\n]{0,80}$",
     re.IGNORECASE,
 )
@@ -24,10 +25,13 @@ ABOUT = re.compile(
 
 QUOTES = "\"'`“”‘’«»„"
 
-_EARLIER = r"(?:previous|prior|above|earlier|preceding|foregoing|initial|original|former|existing|past|old|your|my|our|these|those)"
+_EARLIER = (
+    r"(?:previous|prior|above|earlier|preceding|foregoing|initial|original|former|existing|past|old"
+    r"|your|my|our|these|those)"
+)
 _ORDERS = (
     r"(?:instructions?|directions?|directives?|guidelines?|prompts?|orders?|commands?|programming|training|restrictions?"
-    r"|polic(?:y|ies)|assignments?|ethic(?:s|al))"
+    r"|polic(?:y|ies)|assignments?|ethic(?:s|al)|tasks?|information)"
 )
 _FILLER = r"(?:(?:all|any|every|everything|of|the|that|and|or|other|given|to|you|i|we|system)\s+)"
 
@@ -36,31 +40,38 @@ INJECTION_RULES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     for name, pattern in (
         (
             "ignore-instructions",
-            rf"\b(?:ignore|disregard|forget|override|overlook|discard|neglect|do not follow|stop following)\s+{_FILLER}{{0,4}}"
-            rf"{_EARLIER}\s+{_FILLER}{{0,2}}(?:{_EARLIER}\s+)?(?:[\w-]+\s+){{0,1}}{_ORDERS}\b",
+            r"\b(?:ignore|disregard|forget|override|overlook|discard|neglect|do not follow|stop following)\s+"
+            rf"(?:about\s+)?{_FILLER}{{0,4}}{_EARLIER}\s+{_FILLER}{{0,2}}(?:{_EARLIER}\s+)?(?:[\w-]+\s+){{0,1}}{_ORDERS}\b",
         ),
         (
             "ignore-everything",
             r"\b(?:ignore|disregard|forget)\s+(?:about\s+)?(?:all|everything|anything)\s+(?:that\s+)?"
             r"(?:(?:was|is|stood|came|i|we|you|they|has|have|been)\s+){0,4}"
-            r"(?:said|told|written|learned|above|before(?: (?:this|that)\b|[.!,:]|$)|up to now|until now|so far)",
+            r"(?:said|told|written|learned|above|before(?: (?:this|that)\b|[.!,:]|$)|up to now|until now|so far)"
+            r"|\b(?:ignore|disregard|forget) (?:all (?:of )?)?(?:the above|what(?:'s| is| was) before|what you know)"
+            r"(?: and (?:say|print|tell|give|repeat|write|output|answer|do|instead)\b|\s*[:.!]\s)",
         ),
         (
             "ignore-instructions-german",
             r"\b(?:vergiss|vergessen sie|ignorier(?:e|en sie))\s+(?:\w+\s+){0,4}"
-            r"(?:anweisungen|anordnungen|aufgaben|instruktionen|befehle|vorgaben|aufträge)\b",
+            r"(?:anweisungen|anordnungen|aufgaben|instruktionen|befehle|vorgaben|aufträge)\b"
+            r"|\b(?:vergiss|vergessen sie|ignorier(?:e|en sie)) (?:bitte )?(?:alles|das) "
+            r"(?:davor|gesagte|vorherige|bisherige|obige)\b",
         ),
         (
             "reveal-system-prompt",
             r"\b(?:reveal|repeat|print|output|show|display|tell|give|leak|dump|recite|spell|write out|return)\s+"
             r"(?:(?:me|us|back|out|verbatim|all|of|exactly|everything|in)\s+){0,4}(?:your|the)\s+"
             r"(?:(?:full|entire|whole|complete|exact|initial|original|hidden|secret|above|actual|current|internal)\s+){0,3}"
-            r"(?:system|developer|initial|hidden|secret|internal|original)\s+(?:prompt|message|instructions?)\b",
+            r"(?:system|developer|initial|hidden|secret|internal|original)\s+(?:prompt|message|instructions?)\b"
+            r"|\b(?:repeat|print|output|recite)\s+(?:all\s+)?(?:of\s+)?(?:the|your) instructions "
+            r"(?:that )?you (?:were given|received|got)",
         ),
         (
             "jailbreak-persona",
             r"\byou (?:are|will be|'re) (?:now |going to (?:be|act as|pretend to be) )?(?:an? )?"
-            r"(?:DAN\b|STAN\b|AIM\b.{0,40}machiavell|DUDE\b.{0,40}(?:GPT|AI)\b|jailbroken|an unfiltered|completely unrestricted)"
+            r"(?:DAN\b|STAN\b|jailbroken|unfiltered|completely unrestricted)"
+            r"|\bDAN\b.{0,30}\bstands for\W{0,3}do anything now"
             r"|\bact as (?:a )?DAN\b|\bDo Anything Now\b.{0,200}\b(?:you|rules|answer|respond|pretend)\b"
             r"|\b(?:enter|enable|activate|switch to) (?:the )?(?:DAN|jailbreak|god) mode\b"
             r"|\bpretend (?:that )?you (?:have|are under) no (?:rules|restrictions|guidelines|ethic)",
@@ -173,10 +184,10 @@ def _spelled(phrase: str) -> str:
 
 
 def _edge(character: str, *, before: bool) -> str:
-    """A phrase ends where its word ends, in scripts that write words apart."""
+    """A phrase ends where its letters end, in scripts that write words apart; a digit is no disguise."""
     if not re.match(r"\w", character) or is_unspaced(character):
         return ""
-    return r"(?<!\w)" if before else r"(?!\w)"
+    return r"(?<![^\W\d_])" if before else r"(?![^\W\d_])"
 
 
 UNSPACED = "぀-ヿ㐀-䶿一-鿿豈-﫿\U00020000-\U0003ffff฀-๿"

@@ -36,7 +36,8 @@ SURROUNDINGS = 120
 SECRETS = (
     (
         "private key block",
-        r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----[\s\S]{0,16000}?(?:-----END [A-Z ]{0,40}KEY(?: BLOCK)?-----|\Z)",
+        r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----[\s\S]{0,16000}?"
+        r"(?:-----END [A-Z ]{0,40}KEY(?: BLOCK)?-----|\Z)",
     ),
     ("sk", r"\bsk-(?:[a-z0-9]{1,12}-){0,3}(?=[A-Za-z_]*\d)[A-Za-z0-9_]{16,}[A-Za-z0-9_-]*"),
     ("aws", r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
@@ -54,8 +55,9 @@ CARDS = (
 )
 CARD_CONTEXT = r"\b(?:cards?|cc|visa|mastercard|maestro|amex)\b[^\d\n]{0,24}"
 PHONE_CONTEXT = (
-    r"(?<![\w-])(?:tele)?(?:phones?|tel|mobile|cell(?:phone)?|fax|desk|sms|whatsapp|hotline|call(?:ed| me| us)?|dial|ring me"
-    r"|text me|messages to|reach (?:me|us|him|her)|contact (?:me|us) (?:at|on|under)|registered)\b"
+    r"(?<![\w-])(?:tele)?(?:phones?|tel|mobile|cell(?:phone)?|fax|desk|sms|whatsapp|hotline"
+    r"|call(?:ed| me| us)?|dial|ring me|text me|messages to"
+    r"|reach (?:me|us|him|her)|contact (?:me|us) (?:at|on|under)|registered)\b"
     r"[^\d\n+(]{0,24}\n?[^\d\n+(]{0,4}"
 )
 SSN_CONTEXT = re.compile(r"(?:ssn|social security|\bss\s?#)[^\d\n]{0,40}$", re.IGNORECASE)
@@ -85,7 +87,8 @@ class TelephoneRecognizer(EntityRecognizer):  # type: ignore[misc]
 
     REGIONS = ("US", "GB", "DE", "FR", "IN", "BR")
     INTRODUCED = re.compile(
-        rf"(?i:{PHONE_CONTEXT})((?:\+|\(\+?|00)?\d(?:[ ()./-]{{0,3}}\d){{6,14}}(?:\s?(?:x|ext\.?)\s?\d{{1,5}})?)(?![\w@-])"
+        rf"(?i:{PHONE_CONTEXT})"
+        r"((?:\+|\(\+?|00)?\d(?:[ ()./-]{0,3}\d){6,14}(?:\s?(?:x|ext\.?)\s?\d{1,5})?)(?![\w@-])"
     )
     BEFORE = re.compile(r"[\w.:/=#_-]$")
     AFTER = re.compile(r"^(?:[\w@%=]|[-.:/]\d)")
@@ -119,7 +122,7 @@ class TelephoneRecognizer(EntityRecognizer):  # type: ignore[misc]
 
 
 class CardRecognizer(CreditCardRecognizer):  # type: ignore[misc]
-    """Presidio's pattern, the number ranges it does not know, and whatever is called a card; all with a right checksum."""
+    """Presidio's pattern, the number ranges it does not know, and what is called a card; all with a right checksum."""
 
     PATTERNS = [
         *CreditCardRecognizer.PATTERNS,
@@ -197,7 +200,7 @@ class PresidioScreener:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._threads, lambda: tuple(self.examine(text) for text in texts))
-        except Exception as failure:  # noqa: BLE001 - whatever broke, an unscreened text must not pass
+        except Exception as failure:  # whatever broke, an unscreened text must not pass
             raise ScreenerUnavailable(f"the screener failed: {type(failure).__name__}") from failure
 
     def examine(self, text: str) -> Screening:

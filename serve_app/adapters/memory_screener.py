@@ -1,0 +1,37 @@
+"""A screener with three patterns and no library: for tests, and for a first look without Presidio."""
+
+import re
+
+from serve_app.rules import DenyList, lexical_policy, suspicious
+from serve_app.turn import Finding, Screening
+
+PATTERNS = (
+    ("EMAIL_ADDRESS", re.compile(r"[\w.+-]+@\w+(?:\.\w+)+")),
+    (
+        "API_KEY",
+        re.compile(
+            r"\bsk-(?=[a-z]*\d)[a-z0-9]{16,}|-----BEGIN PRIVATE KEY-----[\s\S]*?(?:-----END PRIVATE KEY-----|\Z)"
+        ),
+    ),
+    ("PHONE_NUMBER", re.compile(r"(?<![\w.-])\+?\d(?:[ -]?\d){6,14}(?![\w.-]?\d)")),
+)
+
+
+class MemoryScreener:
+    """Implements `Screener`."""
+
+    def __init__(self, deny: tuple[str, ...] = ()) -> None:
+        self._deny = DenyList.of(deny)
+
+    async def screen(self, texts: tuple[str, ...]) -> tuple[Screening, ...]:
+        return tuple(Screening(_findings(text), lexical_policy(text, self._deny)) for text in texts)
+
+
+def _findings(text: str) -> tuple[Finding, ...]:
+    kept: list[Finding] = []
+    for kind, pattern in PATTERNS:
+        for match in pattern.finditer(text):
+            free = all(match.end() <= other.start or match.start() >= other.end for other in kept)
+            if free and suspicious(match[0]):
+                kept.append(Finding(kind, match.start(), match.end()))
+    return tuple(sorted(kept, key=lambda finding: finding.start))
