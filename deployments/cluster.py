@@ -102,7 +102,9 @@ class Service:
     def states(self) -> dict[str, tuple[str, str]]:
         """(status, message) by application name."""
         found = self._status().applications
-        return {name: (str(found[name].status.value), found[name].message) for name in self._applications if name in found}
+        return {
+            name: (str(found[name].status.value), found[name].message) for name in self._applications if name in found
+        }
 
     def failure(self) -> str | None:
         """Why the service will not start, once Serve has given up on an application."""

@@ -7,14 +7,16 @@ from fastapi import FastAPI
 from deployments.remote import Handle, RemoteClassifier, RemoteLibrary, RemoteRetriever, RemoteScreener, remote_engine
 from serve_app.admission import Admission
 from serve_app.authenticator import Authenticator
+from serve_app.documents.tokens import minilm_tokenizer, token_count
 from serve_app.engines import EngineTable
 from serve_app.guardrail import Guardrail
+from serve_app.heads import SHIPPED, Heads
 from serve_app.http.app import Gateway, create_app
 from serve_app.http.health import Readiness
 from serve_app.pipeline import Pipeline
 from serve_app.retrieval import Retrieval
 from serve_app.router import Router
-from serve_app.settings import GatewaySettings
+from serve_app.settings import GatewaySettings, GuardrailSettings
 from serve_app.telemetry import Telemetry
 
 
@@ -33,6 +35,7 @@ class Ingress:
                 authenticator=Authenticator.from_settings(self._settings.keys),
                 library=self._library,
                 readiness=self._readiness(),
+                count=token_count(minilm_tokenizer()),
                 started_at=int(time.time()),
             )
         )
@@ -41,7 +44,7 @@ class Ingress:
         settings = self._settings
         return Pipeline(
             admission=Admission.from_settings(settings.keys),
-            guardrail=Guardrail(self._screener, settings.guardrail),
+            guardrail=Guardrail(self._screener, settings.guardrail, injection_threshold(settings.guardrail)),
             classifier=self._classifier,
             classifier_settings=settings.classifier,
             retrieval=Retrieval(self._retriever, settings.retriever),
@@ -55,3 +58,10 @@ class Ingress:
         engines = {f"model {name}": self._engines[name].ping for name in (router.small, router.large)}
         parts = {"classifier": self._classifier.ping, "retriever": self._retriever.ping}
         return Readiness(required={"screener": self._screener.ping, **engines}, optional=parts)
+
+
+def injection_threshold(settings: GuardrailSettings) -> float:
+    """The config's, or the one that the shipped head was trained to."""
+    if settings.injection_threshold is not None:
+        return settings.injection_threshold
+    return Heads.load(SHIPPED).thresholds["injection"]

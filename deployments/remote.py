@@ -154,10 +154,12 @@ class RemoteVllm(RemoteEngine):
 
     async def generate(self, turn: Turn) -> Events:
         body = openai_engine.request_body(turn, self._model, self._settings.context_tokens)
-        async with aclosing(self._chunks(turn.operation, body)) as chunks:
-            async with aclosing(openai_engine.events(chunks)) as events:
-                async for event in events:
-                    yield event
+        async with (
+            aclosing(self._chunks(turn.operation, body)) as chunks,
+            aclosing(openai_engine.events(chunks)) as events,
+        ):
+            async for event in events:
+                yield event
 
     async def _chunks(self, operation: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         async with aclosing(self._stream("generate", operation, body)) as items:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deployments.remote import GATEWAY, Handle, RemoteClassifier, named
-from serve_app.errors import ClassifierUnavailable, NotFound
 from serve_app.events import Events
+from serve_app.ports import Classifier as ClassifierPort
 from serve_app.ports import Query
-from serve_app.settings import ExtractiveSettings, GatewaySettings, MilvusSettings, asset
+from serve_app.settings import ClassifierSettings, ExtractiveSettings, GatewaySettings, MilvusSettings, asset
 from serve_app.turn import Passage, Screening, Signals, Turn
 
 
@@ -32,9 +32,7 @@ class Screener:
 
 class Classifier:
     def __init__(self, settings: GatewaySettings) -> None:
-        from serve_app.classifier import build_classifier
-
-        self._classifier = build_classifier(settings.classifier)
+        self._classifier = classifier_of(settings.classifier)
 
     async def classify(self, text: str) -> Signals:
         return await self._classifier.classify(text)
@@ -76,10 +74,11 @@ class Retriever:
 
 class Extractive:
     def __init__(self, settings: ExtractiveSettings) -> None:
-        from serve_app.adapters.encoder import counter
+        from serve_app.documents.tokens import minilm_tokenizer, token_count
         from serve_app.extractive import ExtractiveEngine
 
-        self._engine = ExtractiveEngine(settings, RemoteClassifier(named("classifier", GATEWAY)).encode, counter())
+        encode = RemoteClassifier(named("classifier", GATEWAY)).encode
+        self._engine = ExtractiveEngine(settings, encode, token_count(minilm_tokenizer()))
 
     async def generate(self, turn: Turn) -> Events:
         async for event in self._engine.generate(turn):
@@ -87,6 +86,16 @@ class Extractive:
 
     async def ping(self) -> None:
         """Answers once it is constructed."""
+
+
+def classifier_of(settings: ClassifierSettings) -> ClassifierPort:
+    if settings.backend == "triton":
+        from serve_app.adapters.triton import TritonClassifier
+
+        return TritonClassifier(settings.triton_url, settings.triton_model, settings.deadline_ms / 1000)
+    from serve_app.classifier import EmbeddedClassifier
+
+    return EmbeddedClassifier.load(asset(settings.encoder_path), settings.threads)
 
 
 def milvus_token(settings: MilvusSettings) -> str | None:

@@ -25,7 +25,10 @@ class VllmServer(LLMServer):
             continue
 
     async def generate(self, operation: str, body: dict[str, Any]) -> AsyncGenerator[str | dict[str, Any], None]:
-        """Server-sent events as text when `body["stream"]`, else one response object; an error object for a bad body."""
+        """Server-sent events as text when `body["stream"]`, else one response object.
+
+        A body that does not fit is answered by an error object, like one that vLLM refuses itself.
+        """
         try:
             if operation == "completion":
                 responses = await self.completions(CompletionRequest.model_validate(body))

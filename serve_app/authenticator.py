@@ -36,7 +36,9 @@ class Authenticator:
             raise Unauthenticated("no API key given: send the header 'Authorization: Bearer <key>'")
         caller = self.callers.get(digest(key.strip()))
         if caller is None:
-            raise Unauthenticated("this API key is not known here: check MANTA_API_KEY, or ask whoever runs the service")
+            raise Unauthenticated(
+                "this API key is not known here: check MANTA_API_KEY, or ask whoever runs the service"
+            )
         return caller
 
 

@@ -27,7 +27,9 @@ def save_tokenizer(folder: Path) -> None:
 
     bpe = ByteLevelBPETokenizer()
     sources = sorted(Path(__file__).parent.rglob("*.py"))
-    bpe.train_from_iterator((file.read_text() for file in sources), vocab_size=VOCABULARY, special_tokens=SPECIAL, show_progress=False)
+    bpe.train_from_iterator(
+        (file.read_text() for file in sources), vocab_size=VOCABULARY, special_tokens=SPECIAL, show_progress=False
+    )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe._tokenizer, bos_token="<|begin|>", eos_token="<|end|>", pad_token="<|end|>"
     )

@@ -9,7 +9,15 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from serve_app.settings import ARGUMENTS, VLLM_BUILDER, Application, Config, GatewaySettings, ModelSettings, VllmSettings
+from serve_app.settings import (
+    ARGUMENTS,
+    VLLM_BUILDER,
+    Application,
+    Config,
+    GatewaySettings,
+    ModelSettings,
+    VllmSettings,
+)
 
 DATA_PREFIX = "var/"
 CPU_CONTEXT_TOKENS = 8_192
@@ -138,6 +146,8 @@ def at_home(config: Config, folder: Path) -> Config:
         home = f"{folder.resolve()}/"
         retriever["files_path"] = moved(retriever["files_path"], home)
         retriever["milvus"]["uri"] = moved(retriever["milvus"]["uri"], home)
+        classifier = application["args"]["classifier"]
+        classifier["encoder_path"] = str(Path(classifier["encoder_path"]).resolve())
         retriever["catalog_url"] = retriever["catalog_url"].replace(f":///{DATA_PREFIX}", f":///{home}")
     return Config.model_validate(tree)
 
@@ -151,7 +161,8 @@ def dump(config: Config) -> dict[str, Any]:
     tree: dict[str, Any] = config.model_dump(mode="json", exclude={"cluster"})
     for application in tree["applications"]:
         application["deployments"] = [
-            {key: value for key, value in options.items() if value is not None} for options in application["deployments"]
+            {key: value for key, value in options.items() if value is not None}
+            for options in application["deployments"]
         ]
         if application["runtime_env"] is None:
             del application["runtime_env"]
@@ -169,9 +180,7 @@ def with_model(config: Config, model: str, *, gpu: bool, tensor_parallel_size: i
     llm_config["model_loading_config"] = {"model_id": model_id, "model_source": source}
     llm_config["engine_kwargs"] |= {"max_model_len": context, "tensor_parallel_size": tensor_parallel_size}
     name = model_id.replace("/", "--")
-    application = Application(
-        name=name, import_path=VLLM_BUILDER, args=VllmSettings(llm_config=llm_config)
-    )
+    application = Application(name=name, import_path=VLLM_BUILDER, args=VllmSettings(llm_config=llm_config))
     check_tensor_parallel(application)
     gateway = config.gateway
     models = {**gateway.models, model_id: ModelSettings(application=name, engine="vllm", context_tokens=context)}
@@ -185,7 +194,9 @@ def vllm_on_gpu(tensor_parallel_size: int) -> dict[str, Any]:
     return {
         "engine_kwargs": {"enable_prefix_caching": True},
         "placement_group_config": {"bundles": [{"CPU": 0.1, "GPU": 1}] * tensor_parallel_size},
-        "deployment_config": {"autoscaling_config": {"min_replicas": 1, "max_replicas": 1, "target_ongoing_requests": 64}},
+        "deployment_config": {
+            "autoscaling_config": {"min_replicas": 1, "max_replicas": 1, "target_ongoing_requests": 64}
+        },
     }
 
 
@@ -201,5 +212,7 @@ def vllm_on_cpu(tensor_parallel_size: int) -> dict[str, Any]:
         "accelerator_config": {"kind": "cpu"},
         "placement_group_config": {"bundles": [{"CPU": 0.5}]},
         "runtime_env": {"env_vars": variables},
-        "deployment_config": {"autoscaling_config": {"min_replicas": 1, "max_replicas": 1, "target_ongoing_requests": 64}},
+        "deployment_config": {
+            "autoscaling_config": {"min_replicas": 1, "max_replicas": 1, "target_ongoing_requests": 64}
+        },
     }

@@ -48,7 +48,9 @@ async def events(chunks: AsyncIterator[Mapping[str, Any]]) -> Events:
         if "error" in chunk:
             raise engine_error(chunk["error"])
         usage = chunk.get("usage") or usage
-        extras |= {key: value for key, value in chunk.items() if key not in RESPONSE_FIELDS_OF_OURS and value is not None}
+        extras |= {
+            key: value for key, value in chunk.items() if key not in RESPONSE_FIELDS_OF_OURS and value is not None
+        }
         for choice in chunk.get("choices", ()):
             yield delta(choice)
     yield Finished(
@@ -60,7 +62,9 @@ async def events(chunks: AsyncIterator[Mapping[str, Any]]) -> Events:
 
 
 def delta(choice: Mapping[str, Any]) -> Delta:
-    rest = {key: value for key, value in choice.items() if key not in ("index", "finish_reason", "delta", "message", "text")}
+    rest = {
+        key: value for key, value in choice.items() if key not in ("index", "finish_reason", "delta", "message", "text")
+    }
     if "text" in choice:
         fields: Mapping[str, Any] = {"text": choice["text"]}
     else:

@@ -34,7 +34,10 @@ class Pipeline:
     telemetry: Telemetry
 
     async def answer(self, turn: Turn) -> Events:
-        """One Started when the engine's first event is there, then deltas, then Finished. Closing it stops the engine."""
+        """One Started when the engine's first event is there, then deltas, then Finished.
+
+        Closing the stream stops the engine.
+        """
         watch = Stopwatch()
         self.router.check(turn.model)
         with self.admission.reserve(turn.caller), self._account(turn, watch) as account:

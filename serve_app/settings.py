@@ -73,6 +73,8 @@ class ClassifierSettings(Section):
     triton_url: str = "127.0.0.1:8001"
     """gRPC address of the Triton server, host:port."""
     triton_model: str = "classifier"
+    encoder_path: str = "var/encoder"
+    """Folder in which the embedded encoder is kept, exported once; one folder may serve many services."""
     threads: int = Field(default=2, gt=0)
     """CPU threads of one encoder call, embedded backend."""
     deadline_ms: int = Field(default=2_000, gt=0)
@@ -153,7 +155,9 @@ class GatewaySettings(Section):
         for field in ("small", "large"):
             name = getattr(self.router, field)
             if name not in self.models:
-                raise ValueError(f"router.{field}: no model named {name!r}; models are {', '.join(sorted(self.models))}")
+                raise ValueError(
+                    f"router.{field}: no model named {name!r}; models are {', '.join(sorted(self.models))}"
+                )
         if "auto" in self.models:
             raise ValueError("models: 'auto' is the router's own name; give the model another")
         return self
@@ -202,7 +206,9 @@ ARGUMENTS: dict[str, type[Section]] = {
 
 class Application(Section):
     name: str = Field(min_length=1)
-    import_path: Literal["deployments.app:build_gateway", "deployments.app:build_extractive", "deployments.vllm:build_vllm"]
+    import_path: Literal[
+        "deployments.app:build_gateway", "deployments.app:build_extractive", "deployments.vllm:build_vllm"
+    ]
     route_prefix: str | None = None
     args: GatewaySettings | ExtractiveSettings | VllmSettings
     deployments: tuple[ReplicaOptions, ...] = ()

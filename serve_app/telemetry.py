@@ -42,7 +42,11 @@ class Telemetry:
             "manta_turns_total", "Turns by model and outcome.", ["model", "outcome"], registry=self.registry
         )
         self.first_token = Histogram(
-            "manta_time_to_first_token_seconds", "Request to first event.", ["model"], buckets=SECONDS, registry=self.registry
+            "manta_time_to_first_token_seconds",
+            "Request to first event.",
+            ["model"],
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self.stage = Histogram(
             "manta_stage_seconds", "Time of each stage of a turn.", ["stage"], buckets=SECONDS, registry=self.registry
@@ -62,7 +66,9 @@ class Telemetry:
         for part in degraded:
             self.degraded.labels(part).inc()
 
-    def ended(self, turn_id: str, tenant: str, model: str, outcome: str, tokens: tuple[int, int], elapsed_ms: float) -> None:
+    def ended(
+        self, turn_id: str, tenant: str, model: str, outcome: str, tokens: tuple[int, int], elapsed_ms: float
+    ) -> None:
         """Counts the turn and writes its one log line; the text of prompts and answers is never in it."""
         self.turns.labels(model, outcome).inc()
         self.tokens.labels(model, "prompt").inc(tokens[0])

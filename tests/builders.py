@@ -152,6 +152,7 @@ def gateway(given: GatewaySettings | None = None, **parts: Any) -> Gateway:
         readiness=parts.pop("readiness", Readiness(required={"engine": fine}, optional={})),
         pipeline=pipeline(chosen, **parts),
         authenticator=Authenticator.from_settings(chosen.keys),
+        count=lambda text: len(text.split()),
         started_at=1,
     )
 

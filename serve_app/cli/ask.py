@@ -10,7 +10,9 @@ from serve_app.cli.client import connect, told
 def ask(
     question: Annotated[str, typer.Argument(help="What you want to know.")],
     model: Annotated[str, typer.Option(help="A model of the service, or `auto`.")] = "auto",
-    store: Annotated[list[str] | None, typer.Option(help="Vector store ids to look in; without it your default store.")] = None,
+    store: Annotated[
+        list[str] | None, typer.Option(help="Vector store ids to look in; without it your default store.")
+    ] = None,
     retrieval: Annotated[bool, typer.Option(help="Look for passages in your documents.")] = True,
 ) -> None:
     """Ask the service; the answer streams, then its sources are listed."""

@@ -10,7 +10,9 @@ from serve_app.cli.manifests import manifests_app
 from serve_app.cli.serve import serve
 from serve_app.cli.triton import triton
 
-app = typer.Typer(help="A self-hosted LLM service on Ray.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="A self-hosted LLM service on Ray.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 app.command()(serve)
 app.command()(ingest)
 app.command()(ask)

@@ -22,13 +22,19 @@ START_DEADLINE_S = 600
 
 def serve(
     config: Annotated[Path, typer.Option(help="Config file.")] = Path("configs/local.yaml"),
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens the service to the network.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 opens the service to the network.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     model: Annotated[
         str, typer.Option(help="A model for vLLM: a hub id, a folder, or `demo` for a tiny one made here.")
     ] = "",
-    tensor_parallel_size: Annotated[int, typer.Option(help="Devices (or CPU ranks) to split the model over.", min=1)] = 1,
-    data: Annotated[Path | None, typer.Option(help="Folder of this service's documents; without it var/<port>.")] = None,
+    tensor_parallel_size: Annotated[
+        int, typer.Option(help="Devices (or CPU ranks) to split the model over.", min=1)
+    ] = 1,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of this service's documents; without it var/<port>.")
+    ] = None,
 ) -> None:
     """Start Ray and the service, and stop everything again on Ctrl-C."""
     begun = time.monotonic()

@@ -41,7 +41,10 @@ def main(parts):
                 INSTALLERS[part]()
                 remember(part)
     except subprocess.CalledProcessError as failure:
-        sys.stderr.write("manta: setup stopped: %s ended with status %s; its output is above\n" % (failure.cmd[0:6], failure.returncode))
+        sys.stderr.write(
+            "manta: setup stopped: %s ended with status %s; its output is above\n"
+            % (failure.cmd[0:6], failure.returncode)
+        )
         return 1
     return 0
 
@@ -53,7 +56,10 @@ def missing(parts):
     if unknown:
         return "there is no part %r to set up; parts are %s" % (unknown[0], ", ".join(PARTS))
     if sys.version_info[:2] != (3, 11):
-        return "Python 3.11 is needed and this is %d.%d: install it and run `make PYTHON=/path/to/python3.11 ...`" % sys.version_info[:2]
+        return (
+            "Python 3.11 is needed and this is %d.%d: install it and run `make PYTHON=/path/to/python3.11 ...`"
+            % sys.version_info[:2]
+        )
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
@@ -116,7 +122,9 @@ def requirements(wheel):
 
 def distribution(requirement):
     # type: (str) -> str
-    end = next((i for i, letter in enumerate(requirement) if not (letter.isalnum() or letter in "-_.")), len(requirement))
+    end = next(
+        (i for i, letter in enumerate(requirement) if not (letter.isalnum() or letter in "-_.")), len(requirement)
+    )
     return requirement[:end].lower()
 
 

@@ -31,7 +31,13 @@ class Answer:
 
     def chunk(self, delta: Delta) -> dict[str, Any]:
         text_of = {"delta": delta.fields} if self.is_chat else {"text": delta.fields.get("text") or ""}
-        choice = {"index": delta.choice, **text_of, "logprobs": None, **delta.extras, "finish_reason": delta.finish_reason}
+        choice = {
+            "index": delta.choice,
+            **text_of,
+            "logprobs": None,
+            **delta.extras,
+            "finish_reason": delta.finish_reason,
+        }
         rest = {**({"usage": None} if self.wants_usage else {}), **delta.envelope}
         return self._envelope([choice], rest, streamed=True)
 
@@ -93,7 +99,16 @@ def merge(whole: dict[str, Any], piece: Mapping[str, Any]) -> None:
         elif isinstance(before, dict) and isinstance(value, Mapping):
             merge(before, value)
         elif value is not None or key not in whole:
-            whole[key] = dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, list) else value
+            whole[key] = (
+                dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, list) else value
+            )
+
+
+def copied(value: Any) -> Any:
+    """A container of our own: the delta it came from is not ours to grow."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, list) else value
 
 
 def merge_tool_calls(whole: list[dict[str, Any]], pieces: list[dict[str, Any]]) -> None:

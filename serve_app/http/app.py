@@ -1,6 +1,7 @@
 """The public API as one FastAPI application over the pipeline and its ports."""
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -39,6 +40,8 @@ class Gateway:
     authenticator: Authenticator
     library: LibraryPort
     readiness: Readiness
+    count: Callable[[str], int]
+    """Tokens of a text as the encoder reads it, for the usage of embeddings."""
     started_at: int
     """Unix seconds, the `created` of every model."""
 
@@ -114,7 +117,7 @@ def add_embeddings(app: FastAPI, gateway: Gateway) -> None:
             shown: list[Any] = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
         else:
             shown = np.asarray(vectors, dtype=np.float64).tolist()
-        tokens = sum(len(text) for text in texts) // 4
+        tokens = sum(map(gateway.count, texts))
         body = {
             "object": "list",
             "model": ENCODER,

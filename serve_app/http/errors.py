@@ -20,7 +20,11 @@ def error_body(error: MantaError) -> dict[str, Any]:
 def error_headers(error: MantaError) -> Mapping[str, str]:
     if isinstance(error, RateLimited):
         seconds = str(max(1, round(error.retry_after_s)))
-        return {"Retry-After": seconds, "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": f"{seconds}s"}
+        return {
+            "Retry-After": seconds,
+            "x-ratelimit-remaining-requests": "0",
+            "x-ratelimit-reset-requests": f"{seconds}s",
+        }
     return {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
 
 

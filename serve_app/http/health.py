@@ -21,7 +21,7 @@ class Readiness:
     """Parts whose absence degrades an answer: retriever, classifier."""
 
     async def check(self) -> dict[str, str]:
-        """"ok" or the reason it is not, by part."""
+        """ "ok" or the reason it is not, by part."""
         parts = {**self.required, **self.optional}
         states = await asyncio.gather(*(self._state(ping) for ping in parts.values()))
         return dict(zip(parts, states, strict=True))

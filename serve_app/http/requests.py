@@ -86,7 +86,9 @@ def message(given: ChatMessage) -> Message:
 
 def parameters(asked: BaseModel) -> dict[str, Any]:
     """Every field the caller set that is not ours to act on; a null means "not set", as with OpenAI."""
-    return {key: value for key, value in asked.model_dump(exclude=OURS, exclude_unset=True).items() if value is not None}
+    return {
+        key: value for key, value in asked.model_dump(exclude=OURS, exclude_unset=True).items() if value is not None
+    }
 
 
 def grounding(asked: ChatRequest, searches: list[dict[str, Any]]) -> Grounding:

@@ -38,7 +38,10 @@ def test_every_config_of_the_project_loads(file: Path) -> None:
         ({"retriever": {"topk": 3}}, r"retriever.topk: unknown key; allowed here: .*top_k"),
         ({"retriever": {"top_k": 0}}, r"retriever.top_k: Input should be greater than 0"),
         ({"classifier": {"backend": "tensorrt"}}, r"classifier.backend: Input should be 'embedded' or 'triton'"),
-        ({"router": {"small": "gpt-9", "large": "extractive"}}, r"router.small: no model named 'gpt-9'; models are extractive"),
+        (
+            {"router": {"small": "gpt-9", "large": "extractive"}},
+            r"router.small: no model named 'gpt-9'; models are extractive",
+        ),
         (
             {"models": {"extractive": {"application": "nowhere", "engine": "extractive"}}},
             r"models.extractive.application: there is no application 'nowhere'; applications are extractive, gateway",
@@ -50,7 +53,9 @@ def test_every_config_of_the_project_loads(file: Path) -> None:
         ({"keys": []}, r"keys: "),
     ],
 )
-def test_a_bad_config_names_file_key_and_allowed_values(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:
+def test_a_bad_config_names_file_key_and_allowed_values(
+    tmp_path: Path, changes: dict[str, Any], complaint: str
+) -> None:
     with pytest.raises(InvalidConfig, match=complaint) as refused:
         load(written(tmp_path, **changes))
     assert "changed.yaml: " in str(refused.value)

@@ -94,7 +94,13 @@ async def test_openais_file_search_tool_asks_for_passages_and_is_not_sent_on() -
 
 async def test_parameters_reach_the_engine_untouched() -> None:
     engine = ScriptedEngine()
-    sent = {"temperature": 0.5, "seed": 7, "logprobs": True, "response_format": {"type": "json_object"}, "unheard_of": [1]}
+    sent = {
+        "temperature": 0.5,
+        "seed": 7,
+        "logprobs": True,
+        "response_format": {"type": "json_object"},
+        "unheard_of": [1],
+    }
     function = {"type": "function", "function": {"name": "f", "parameters": {}}}
     await ask(gateway(engine=engine), tools=[function], **sent)
     assert engine.turns[0].parameters == {**sent, "tools": [function]}

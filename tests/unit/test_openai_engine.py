@@ -24,7 +24,9 @@ def test_the_body_keeps_the_parameters_and_asks_for_usage() -> None:
 
 def test_tool_calls_and_names_of_messages_survive() -> None:
     calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
-    said = turn(messages=(Message("assistant", "", {"tool_calls": calls}), Message("tool", "42", {"tool_call_id": "c"})))
+    said = turn(
+        messages=(Message("assistant", "", {"tool_calls": calls}), Message("tool", "42", {"tool_call_id": "c"}))
+    )
     assert request_body(said, "m", 2000)["messages"] == [
         {"role": "assistant", "content": None, "tool_calls": calls},
         {"role": "tool", "content": "42", "tool_call_id": "c"},
@@ -58,7 +60,12 @@ async def test_a_stream_becomes_deltas_and_one_finished() -> None:
 
 
 async def test_a_whole_response_comes_back_as_it_was() -> None:
-    message = {"role": "assistant", "content": "hi", "tool_calls": [{"id": "c", "function": {"name": "f"}}], "refusal": None}
+    message = {
+        "role": "assistant",
+        "content": "hi",
+        "tool_calls": [{"id": "c", "function": {"name": "f"}}],
+        "refusal": None,
+    }
     response = {
         "id": "theirs",
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "tool_calls"}],

@@ -14,7 +14,16 @@ from serve_app.events import Delta, Event, Finished, Started
 from serve_app.pipeline import Pipeline
 from serve_app.ports import Query
 from serve_app.turn import Grounding, Passage, Turn
-from tests.builders import HashClassifier, ListRetriever, OpenScreener, ScriptedEngine, passage, pipeline, settings, turn
+from tests.builders import (
+    HashClassifier,
+    ListRetriever,
+    OpenScreener,
+    ScriptedEngine,
+    passage,
+    pipeline,
+    settings,
+    turn,
+)
 
 
 async def answered(asked: Turn, through: Pipeline) -> list[Event]:
