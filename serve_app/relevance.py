@@ -75,11 +75,14 @@ def _cosines(candidates: Sequence[Candidate]) -> list[float]:
 
 def _word_scores(asked: frozenset[str], candidates: Sequence[Candidate]) -> list[float]:
     shares = [_share(asked, candidate.passage) for candidate in candidates]
-    best = max(range(len(candidates)), key=lambda n: candidates[n].bm25, default=0)
-    if not candidates or candidates[best].bm25 <= 0:
+    best, best_share = max(
+        ((candidate.bm25, share) for candidate, share in zip(candidates, shares, strict=True)), default=(0.0, 0.0)
+    )
+    if best <= 0:
         return [share / 2 for share in shares]
-    scale = shares[best] / candidates[best].bm25
-    return [(share + max(0.0, candidate.bm25) * scale) / 2 for share, candidate in zip(shares, candidates, strict=True)]
+    return [
+        (share + candidate.bm25 / best * best_share) / 2 for candidate, share in zip(candidates, shares, strict=True)
+    ]
 
 
 def _share(asked: frozenset[str], passage: Passage) -> float:

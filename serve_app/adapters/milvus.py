@@ -16,6 +16,7 @@ import numpy as np
 from milvus_lite.server_manager import server_manager_instance as lite_servers  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from pymilvus import AsyncMilvusClient, DataType, Function, FunctionType, MilvusClient, MilvusException
+from pymilvus.exceptions import ConnectionConfigException
 
 from serve_app import filters
 from serve_app.adapters.milvus_expression import encodable, expression
@@ -111,8 +112,8 @@ class MilvusIndex:
         except TimeoutError as exc:
             raise RetrieverUnavailable(f"{task}: Milvus at {self._settings.uri} took more than {seconds:g} s") from exc
         except (MilvusException, grpc.RpcError, OSError) as exc:
-            # The next call starts afresh: a gRPC channel that failed backs off for up to two minutes,
-            # and a server that comes back may have to load or create the collection.
+            # The next call starts afresh: a channel that failed pauses before it tries again, and a server that
+            # comes back may have to load or create the collection.
             client, self._client = self._client, None
             if client is not None:
                 await client.close()
@@ -143,9 +144,9 @@ class MilvusIndex:
         indexes.add_index("dense", index_type="FLAT" if self._is_lite else "AUTOINDEX", metric_type="IP")
         indexes.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
         try:
-            client.create_collection(
-                self._collection, schema=_schema(self._dimension), index_params=indexes, timeout=CREATE_S
-            )
+            client.create_collection(self._collection, schema=_schema(self._dimension), timeout=CREATE_S)
+            # Loading waits for the indexes; waiting here as well costs half a second for each.
+            client.create_index(self._collection, indexes, timeout=CREATE_S, sync=False)
         finally:
             client.close()
 
@@ -214,18 +215,20 @@ def _connection(settings: MilvusSettings, token: str) -> AsyncMilvusClient:
 
 
 def _address(settings: MilvusSettings, token: str) -> dict[str, Any]:
+    # Channels to one address share their subchannels and with them the pause after a failure, which grows to two
+    # minutes: with a pool of its own, a new channel reaches a server that is back.
+    address: dict[str, Any] = {"grpc_options": {"grpc.use_local_subchannel_pool": 1}}
     if settings.uri.endswith(".db"):
         path = asset(settings.uri)
         path.parent.mkdir(parents=True, exist_ok=True)
-        return {"uri": str(path)}
-    address: dict[str, Any] = {"uri": settings.uri, "token": token}
+        return address | {"uri": str(path)}
     if settings.ca_pem_path:
         address["server_pem_path"] = str(asset(settings.ca_pem_path))
     if settings.server_name:
         address["server_name"] = settings.server_name
     if settings.database != "default":
         address["db_name"] = settings.database
-    return address
+    return address | {"uri": settings.uri, "token": token}
 
 
 def _schema(dimension: int) -> Any:
@@ -263,7 +266,8 @@ async def _together(searches: Sequence[Awaitable[_Hits]]) -> list[_Hits]:
 def _candidates(found: _Hits) -> list[Candidate]:
     """One candidate for each chunk, with both its scores where both searches found it."""
     cosines = {hit["pk"]: float(hit["distance"]) for near, hit in found if near}
-    bm25s = {hit["pk"]: float(hit["distance"]) for near, hit in found if not near}
+    # A server gives BM25 as a score, Milvus Lite 3.2 as its negative (smaller is better).
+    bm25s = {hit["pk"]: abs(float(hit["distance"])) for near, hit in found if not near}
     entities = {hit["pk"]: hit["entity"] for _, hit in found}
     return [
         Candidate(passage(entity), cosine=cosines.get(pk), bm25=bm25s.get(pk, 0.0)) for pk, entity in entities.items()
@@ -271,4 +275,6 @@ def _candidates(found: _Hits) -> list[Candidate]:
 
 
 def _reason(exc: Exception) -> str:
+    if isinstance(exc, ConnectionConfigException):
+        return f"{exc.message}; one process at a time can use a Milvus Lite path: is another service running on it?"
     return str(exc.message if isinstance(exc, MilvusException) else exc)[:300]

@@ -1,0 +1,480 @@
+"""What every Index does: in memory, in Milvus Lite by path, and on a Milvus server by URI (Lite's own gRPC server)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from milvus_lite.adapter.grpc.server import start_server_in_thread  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from serve_app.adapters.memory import MemoryIndex
+from serve_app.adapters.milvus import MilvusIndex
+from serve_app.errors import InvalidRequest, RetrieverUnavailable
+from serve_app.ports import Chunk, Index, Query
+from serve_app.settings import MilvusSettings
+from serve_app.turn import Passage
+
+DIMENSION = 8
+TEXTS = {
+    "rollback": "The rollback command returns to the revision before.",
+    "orchard": "Apples and pears ripen in late summer.",
+    "harbour": "Ships wait outside the harbour for the tide.",
+}
+
+
+class Server:
+    """A Milvus server on a port of its own, which can go away and come back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = 0
+        self.start()
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.server, self.database, self.port = start_server_in_thread(str(self.folder), port=self.port)
+
+    def stop(self) -> None:
+        self.server.stop(grace=0).wait()
+        self.database.close()
+
+
+@asynccontextmanager
+async def memory(folder: Path) -> AsyncIterator[Index]:
+    yield MemoryIndex()
+
+
+@asynccontextmanager
+async def lite(folder: Path) -> AsyncIterator[Index]:
+    index = MilvusIndex(MilvusSettings(uri=str(folder / "below" / "passages.db")), DIMENSION)
+    await index.open()
+    yield index
+    await index.close()
+
+
+@asynccontextmanager
+async def server(folder: Path) -> AsyncIterator[Index]:
+    running = Server(folder / "server")
+    index = MilvusIndex(MilvusSettings(uri=running.uri), DIMENSION)
+    await index.open()
+    yield index
+    await index.close()
+    running.stop()
+
+
+@pytest.fixture(
+    params=[memory, pytest.param(lite, marks=pytest.mark.milvus), pytest.param(server, marks=pytest.mark.milvus)]
+)
+async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Index]:
+    async with request.param(tmp_path) as opened:
+        yield opened
+
+
+def direction(number: int) -> NDArray[np.float32]:
+    """A meaning of its own: at right angles to all others."""
+    vector: NDArray[np.float32] = np.zeros(DIMENSION, np.float32)
+    vector[number] = 1
+    return vector
+
+
+def chunk(id: str = "rollback", text: str | None = None, **fields: Any) -> Chunk:
+    given: dict[str, Any] = {
+        "tenant": "acme",
+        "store": "main",
+        "file_id": f"file-{id}",
+        "ordinal": 0,
+        "source": f"{id}.md",
+    }
+    return Chunk(id=id, text=TEXTS.get(id, id) if text is None else text, **(given | fields))
+
+
+async def fill(index: Index, *chunks: Chunk) -> None:
+    """The n-th chunk means the n-th direction."""
+    await index.upsert(chunks, np.stack([direction(n) for n in range(len(chunks))]))
+
+
+async def found(
+    index: Index,
+    text: str = "rollback",
+    *,
+    embedding: NDArray[np.float32] | None = None,
+    tenant: str = "acme",
+    stores: Sequence[str] = ("main",),
+    top_k: int = 10,
+    filters: dict[str, Any] | None = None,
+) -> tuple[Passage, ...]:
+    return await index.search(
+        Query(tenant=tenant, text=text, embedding=embedding, stores=tuple(stores), top_k=top_k, filters=filters)
+    )
+
+
+def ids(passages: Sequence[Passage]) -> list[str]:
+    return [passage.id for passage in passages]
+
+
+async def test_what_was_upserted_is_found_at_once_with_all_it_carried(index: Index) -> None:
+    await fill(
+        index,
+        chunk(title="Operations", heading="Operations > Going back", page=0, attributes={"lang": "en", "year": 2024}),
+    )
+    (passage,) = await found(index, embedding=direction(0))
+    assert passage.text == TEXTS["rollback"]
+    assert (passage.file_id, passage.source, passage.page) == ("file-rollback", "rollback.md", 0)
+    assert (passage.title, passage.heading) == ("Operations", "Operations > Going back")
+    assert passage.attributes == {"lang": "en", "year": 2024}
+
+
+async def test_a_passage_without_a_page_has_none(index: Index) -> None:
+    await fill(index, chunk())
+    (passage,) = await found(index, embedding=direction(0))
+    assert passage.page is None
+
+
+async def test_the_nearest_in_meaning_comes_first(index: Index) -> None:
+    await fill(index, *map(chunk, TEXTS))
+    passages = await found(index, "zzz", embedding=direction(2))
+    assert ids(passages)[0] == "harbour"
+
+
+async def test_the_words_of_the_question_find_a_passage_that_means_something_else(index: Index) -> None:
+    await fill(index, *map(chunk, TEXTS))
+    passages = await found(index, "When do pears ripen?", embedding=direction(7))
+    assert ids(passages)[0] == "orchard"
+
+
+async def test_both_together_are_surer_than_either(index: Index) -> None:
+    await fill(index, *map(chunk, TEXTS))
+    (both, *_) = await found(index, "rollback command", embedding=direction(0))
+    (meaning, *_) = await found(index, "zzz", embedding=direction(0))
+    (wording, *_) = await found(index, "rollback command", embedding=direction(7))
+    assert both.score == pytest.approx(1.0)
+    assert meaning.score == pytest.approx(0.5)
+    assert wording.score == pytest.approx(0.5)
+
+
+async def test_a_question_about_something_else_scores_low_even_for_its_best_passage(index: Index) -> None:
+    await fill(index, *map(chunk, TEXTS))
+    passages = await found(index, "Who wrote the second symphony?", embedding=direction(7))
+    assert max((passage.score for passage in passages), default=0.0) < 0.1
+
+
+async def test_without_an_embedding_words_alone_find(index: Index) -> None:
+    await fill(index, *map(chunk, TEXTS))
+    (passage,) = await found(index, "the rollback command")
+    assert passage.id == "rollback"
+    assert passage.score == pytest.approx(1.0)
+
+
+async def test_without_an_embedding_and_words_that_count_nothing_is_found(index: Index) -> None:
+    await fill(index, *map(chunk, TEXTS))
+    assert await found(index, "what is this?") == ()
+
+
+async def test_titles_and_headings_are_searched_for_words(index: Index) -> None:
+    await fill(index, chunk(heading="Disaster recovery"), chunk("orchard", title="Fruit"))
+    assert ids(await found(index, "disaster")) == ["rollback"]
+    assert ids(await found(index, "fruit")) == ["orchard"]
+
+
+async def test_top_k_bounds_the_answer(index: Index) -> None:
+    await fill(index, *map(chunk, TEXTS))
+    assert len(await found(index, embedding=direction(0), top_k=2)) == 2
+
+
+async def test_equal_passages_come_in_the_order_of_their_ids(index: Index) -> None:
+    same = [chunk(id, "The same sentence.") for id in ("c", "a", "d", "b")]
+    await index.upsert(same, np.stack([direction(0)] * 4))
+    assert ids(await found(index, "same sentence", embedding=direction(0))) == ["a", "b", "c", "d"]
+
+
+async def test_an_empty_index_finds_nothing(index: Index) -> None:
+    assert await found(index, embedding=direction(0)) == ()
+    assert await found(index) == ()
+
+
+async def test_upserting_nothing_is_allowed(index: Index) -> None:
+    await index.upsert((), np.zeros((0, DIMENSION), np.float32))
+
+
+async def test_a_chunk_upserted_twice_is_there_once_with_its_last_text(index: Index) -> None:
+    await fill(index, chunk())
+    await fill(index, chunk(text="The rollback was renamed to undo."))
+    (passage,) = await found(index, embedding=direction(0))
+    assert passage.text == "The rollback was renamed to undo."
+
+
+async def test_a_chunk_that_stands_twice_in_one_batch_is_there_once(index: Index) -> None:
+    await fill(index, chunk(), chunk(text="The rollback again."))
+    (passage,) = await found(index, embedding=direction(1))
+    assert passage.text == "The rollback again."
+
+
+async def test_embeddings_must_be_as_many_as_chunks(index: Index) -> None:
+    with pytest.raises(ValueError, match="chunks"):
+        await index.upsert([chunk()], np.zeros((2, DIMENSION), np.float32))
+
+
+async def test_tenants_never_see_each_other(index: Index) -> None:
+    await fill(index, chunk(), chunk(tenant="rival", text="A rollback of the rival."))
+    (ours,) = await found(index, embedding=direction(0))
+    (theirs,) = await found(index, embedding=direction(0), tenant="rival")
+    assert (ours.text, theirs.text) == (TEXTS["rollback"], "A rollback of the rival.")
+    assert await found(index, embedding=direction(0), tenant="nobody") == ()
+
+
+async def test_one_tenant_cannot_delete_or_replace_what_another_has(index: Index) -> None:
+    await fill(index, chunk())
+    await fill(index, chunk(tenant="rival", text="Replaced."))
+    await index.delete("rival", "main")
+    (passage,) = await found(index, embedding=direction(0))
+    assert passage.text == TEXTS["rollback"]
+
+
+async def test_only_the_stores_asked_for_are_searched(index: Index) -> None:
+    await fill(index, chunk(store="a"), chunk("orchard", store="b"), chunk("harbour", store="c"))
+    passages = await found(index, embedding=direction(0), stores=("a", "c"))
+    assert set(ids(passages)) == {"rollback", "harbour"}
+
+
+async def test_no_stores_means_all_of_the_tenants(index: Index) -> None:
+    await fill(index, chunk(store="a"), chunk("orchard", store="b"), chunk("harbour", tenant="rival"))
+    assert set(ids(await found(index, embedding=direction(0), stores=()))) == {"rollback", "orchard"}
+
+
+async def test_the_same_chunk_can_stand_in_two_stores(index: Index) -> None:
+    await fill(index, chunk(store="a"), chunk(store="b"))
+    await index.delete("acme", "a")
+    assert ids(await found(index, embedding=direction(0), stores=("b",))) == ["rollback"]
+
+
+async def test_deleting_a_file_leaves_the_others(index: Index) -> None:
+    await fill(index, *map(chunk, TEXTS), chunk("rollback-2", file_id="file-rollback"))
+    await index.delete("acme", "main", "file-rollback")
+    assert set(ids(await found(index, embedding=direction(0)))) == {"orchard", "harbour"}
+
+
+async def test_deleting_a_store_leaves_the_others(index: Index) -> None:
+    await fill(index, chunk(store="a"), chunk("orchard", store="b"))
+    await index.delete("acme", "a")
+    assert ids(await found(index, embedding=direction(0), stores=("a", "b"))) == ["orchard"]
+
+
+async def test_a_deleted_chunk_can_be_upserted_again(index: Index) -> None:
+    await fill(index, chunk())
+    await index.delete("acme", "main", "file-rollback")
+    await fill(index, chunk())
+    assert ids(await found(index, embedding=direction(0))) == ["rollback"]
+
+
+async def test_deleting_what_is_not_there_is_no_error(index: Index) -> None:
+    await index.delete("acme", "main", "file-none")
+    await index.delete("acme", "none")
+
+
+FILTERS: list[tuple[dict[str, Any], set[str]]] = [
+    ({"type": "eq", "key": "lang", "value": "de"}, {"orchard"}),
+    ({"type": "ne", "key": "lang", "value": "de"}, {"rollback", "harbour"}),
+    ({"type": "gt", "key": "year", "value": 2021}, {"orchard"}),
+    ({"type": "gte", "key": "year", "value": 2021}, {"rollback", "orchard"}),
+    ({"type": "lt", "key": "year", "value": 2023.5}, {"rollback"}),
+    ({"type": "lte", "key": "year", "value": -1}, set()),
+    ({"type": "in", "key": "lang", "value": ["de", "fr", 7]}, {"orchard"}),
+    ({"type": "in", "key": "year", "value": [2021, 2024]}, {"rollback", "orchard"}),
+    ({"type": "nin", "key": "lang", "value": ["de", "fr"]}, {"rollback", "harbour"}),
+    ({"type": "nin", "key": "year", "value": [2021]}, {"orchard", "harbour"}),
+    ({"type": "eq", "key": "draft", "value": True}, {"orchard"}),
+    ({"type": "ne", "key": "draft", "value": True}, {"rollback", "harbour"}),
+    ({"type": "eq", "key": "year", "value": "2021"}, set()),
+    ({"type": "eq", "key": "nobody has this", "value": 1}, set()),
+    ({"type": "ne", "key": "nobody has this", "value": 1}, {"rollback", "orchard", "harbour"}),
+    ({"type": "eq", "key": "tenant", "value": "rival"}, set()),
+    (
+        {
+            "type": "and",
+            "filters": [
+                {"type": "eq", "key": "lang", "value": "en"},
+                {"type": "or", "filters": [{"type": "lt", "key": "year", "value": 2000}] * 2},
+            ],
+        },
+        set(),
+    ),
+    (
+        {
+            "type": "or",
+            "filters": [{"type": "eq", "key": "lang", "value": "de"}, {"type": "lt", "key": "year", "value": 2022}],
+        },
+        {"rollback", "orchard"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("filters", "expected"), FILTERS, ids=[str(filters)[:60] for filters, _ in FILTERS])
+async def test_attributes_narrow_a_search(index: Index, filters: dict[str, Any], expected: set[str]) -> None:
+    await fill(
+        index,
+        chunk(attributes={"lang": "en", "year": 2021, "draft": False}),
+        chunk("orchard", attributes={"lang": "de", "year": 2024, "draft": True}),
+        chunk("harbour"),
+    )
+    assert set(ids(await found(index, embedding=direction(0), filters=filters))) == expected
+
+
+async def test_a_filter_cannot_reach_another_tenant(index: Index) -> None:
+    await fill(index, chunk(), chunk("orchard", tenant="rival", attributes={"a": "x"}))
+    escape = {"type": "or", "filters": [{"type": "ne", "key": 'a"] == "x") or (tenant == "rival', "value": "x"}]}
+    assert ids(await found(index, embedding=direction(0), filters=escape)) == ["rollback"]
+
+
+async def test_a_filter_that_cannot_be_read_is_the_callers_mistake(index: Index) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await found(index, filters={"type": "like", "key": "lang", "value": "e%"})
+    assert refused.value.param == "filters.type"
+
+
+AWKWARD = [
+    'quote " and \\ backslash',
+    "it's",
+    "Zürich 東京 😀",
+    "line\nbreak\ttab",
+    '"] or tenant != "',
+    "%_{}$meta",
+    "\x01",
+]
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+async def test_any_text_is_a_name_and_comes_back_unchanged(index: Index, name: str) -> None:
+    mine = chunk(text=f"rollback {name}", tenant=name, store=name, file_id=name, attributes={name: name})
+    await fill(index, mine, chunk("orchard"))
+    same = {"type": "eq", "key": name, "value": name}
+    (passage,) = await found(
+        index, f"rollback {name}", embedding=direction(0), tenant=name, stores=(name,), filters=same
+    )
+    assert (passage.text, passage.file_id, passage.attributes) == (f"rollback {name}", name, {name: name})
+    await index.delete(name, name, name)
+    assert await found(index, embedding=direction(0), tenant=name, stores=(name,)) == ()
+    assert ids(await found(index, embedding=direction(0))) == ["orchard"]
+
+
+async def test_half_a_surrogate_pair_in_a_question_is_no_error(index: Index) -> None:
+    await fill(index, chunk())
+    assert ids(await found(index, "rollback \ud83d", embedding=direction(0), stores=("main", "\ud83d"))) == ["rollback"]
+
+
+async def test_ping_answers(index: Index) -> None:
+    await index.ping()
+
+
+@pytest.mark.milvus
+async def test_what_was_written_is_still_there_after_reopening(tmp_path: Path) -> None:
+    async with lite(tmp_path) as first:
+        await fill(first, chunk())
+    async with lite(tmp_path) as second:
+        assert ids(await found(second, embedding=direction(0))) == ["rollback"]
+
+
+@pytest.mark.milvus
+async def test_many_chunks_in_one_call_are_all_there(tmp_path: Path) -> None:
+    async with lite(tmp_path) as index:
+        many = [chunk(f"c{n}", f"sentence number {n}") for n in range(1_201)]
+        await index.upsert(many, np.stack([direction(0)] * len(many)))
+        assert ids(await found(index, "1200")) == ["c1200"]
+
+
+@pytest.mark.milvus
+async def test_a_search_fails_while_the_server_is_down_and_works_when_it_is_back(tmp_path: Path) -> None:
+    running = Server(tmp_path / "server")
+    index = MilvusIndex(MilvusSettings(uri=running.uri), DIMENSION)
+    await fill(index, chunk())
+    running.stop()
+    calls: list[Callable[[], Any]] = [
+        lambda: found(index, embedding=direction(0)),
+        lambda: fill(index, chunk()),
+        lambda: index.delete("acme", "main"),
+        index.ping,
+    ]
+    for call in calls:
+        async with asyncio.timeout(4):
+            with pytest.raises(RetrieverUnavailable, match=running.uri):
+                await call()
+    running.start()
+    assert ids(await found(index, embedding=direction(0))) == ["rollback"]
+    await index.close()
+    running.stop()
+
+
+@pytest.mark.milvus
+async def test_an_index_can_be_made_before_its_server_is_there(tmp_path: Path) -> None:
+    running = Server(tmp_path / "server")
+    running.stop()
+    index = MilvusIndex(MilvusSettings(uri=running.uri), DIMENSION)
+    with pytest.raises(RetrieverUnavailable):
+        await index.open()
+    running.start()
+    await fill(index, chunk())
+    assert ids(await found(index)) == ["rollback"]
+    await index.close()
+    running.stop()
+
+
+@pytest.mark.milvus
+async def test_a_server_that_came_back_empty_gets_its_collection_again(tmp_path: Path) -> None:
+    running = Server(tmp_path / "server")
+    index = MilvusIndex(MilvusSettings(uri=running.uri), DIMENSION)
+    await fill(index, chunk())
+    running.stop()
+    running.folder = tmp_path / "empty"
+    running.start()
+    with pytest.raises(RetrieverUnavailable):
+        await found(index)
+    assert await found(index) == ()
+    await index.close()
+    running.stop()
+
+
+@pytest.mark.milvus
+async def test_a_server_that_accepts_and_never_answers_does_not_hold_a_caller(tmp_path: Path) -> None:
+    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    index = MilvusIndex(MilvusSettings(uri=f"http://127.0.0.1:{port}"), DIMENSION)
+    with pytest.raises(RetrieverUnavailable):
+        async with asyncio.timeout(8):
+            await index.ping()
+    await index.close()
+    silent.close()
+
+
+@pytest.mark.milvus
+async def test_vectors_of_another_length_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    settings = MilvusSettings(uri=str(tmp_path / "passages.db"))
+    first = MilvusIndex(settings, DIMENSION)
+    await first.open()
+    await first.close()
+    second = MilvusIndex(settings, DIMENSION + 1)
+    with pytest.raises(ValueError, match=r"vectors of 8 numbers, the encoder makes 9; .*retriever\.milvus\.collection"):
+        await second.open()
+    await second.close()
+
+
+@pytest.mark.milvus
+async def test_a_text_too_long_for_milvus_names_its_chunk(tmp_path: Path) -> None:
+    async with lite(tmp_path) as index:
+        with pytest.raises(ValueError, match="'long': text has more than 65535 bytes"):
+            await fill(index, chunk("long", "ü" * 40_000))
+
+
+@pytest.mark.milvus
+async def test_a_folder_that_another_process_holds_is_named(tmp_path: Path) -> None:
+    running = Server(tmp_path / "passages.db")
+    index = MilvusIndex(MilvusSettings(uri=str(tmp_path / "passages.db")), DIMENSION)
+    with pytest.raises(RetrieverUnavailable, match=r"passages\.db.*one process"):
+        await index.open()
+    await index.close()
+    running.stop()
