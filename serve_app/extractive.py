@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +107,8 @@ def refuse_generative(parameters: Mapping[str, Any]) -> None:
         "tool_choice": tool_choice not in (None, "auto", "none"),
         "function_call": parameters.get("function_call") not in (None, "auto", "none"),
         "response_format": response_format != "text",
-        "logprobs": parameters.get("logprobs") not in (None, False),
+        # Completions ask with a number, and 0 asks for the chosen token's.
+        "logprobs": parameters.get("logprobs") is not None and parameters["logprobs"] is not False,
         "echo": bool(parameters.get("echo")),
     }
     for field, is_asked in asked.items():
@@ -118,18 +119,14 @@ def refuse_generative(parameters: Mapping[str, Any]) -> None:
             ).at(field)
 
 
-def _deltas(turn: Turn, text: str, choices: int, finish_reason: str) -> list[Delta]:
+def _deltas(turn: Turn, text: str, choices: int, finish_reason: str) -> Iterator[Delta]:
     """One word with its trailing space each, or the whole text where the caller does not stream."""
     pieces = (PIECE.findall(text) if turn.stream else [text]) or [""]
     field = "content" if turn.operation == "chat" else "text"
-    role = {"role": "assistant"} if turn.operation == "chat" else {}
-    last = len(pieces) - 1
-    return [
-        Delta(
-            {**role, field: piece} if n == 0 else {field: piece},
-            choice=choice,
-            finish_reason=finish_reason if n == last else None,
-        )
-        for n, piece in enumerate(pieces)
-        for choice in range(choices)
-    ]
+    fields: dict[str, str] = {"role": "assistant"} if turn.operation == "chat" else {}
+    for n, piece in enumerate(pieces):
+        fields[field] = piece
+        finish = finish_reason if n + 1 == len(pieces) else None
+        for choice in range(choices):
+            yield Delta(fields, choice, finish)
+        fields = {}
