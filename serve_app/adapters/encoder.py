@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,9 +47,7 @@ class Encoder:
         self._tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
-        self._counter = Tokenizer.from_file(str(path / "tokenizer.json"))
-        self._counter.no_padding()
-        self._counter.no_truncation()
+        self._count = counter(path / "tokenizer.json")
         self._session = onnxruntime.InferenceSession(
             str(path / "model.onnx"), _options(threads), providers=["CPUExecutionProvider"]
         )
@@ -74,7 +72,15 @@ class Encoder:
 
     def count(self, text: str) -> int:
         """Tokens of the whole text, without [CLS] and [SEP]: `encode` reads 254 of these."""
-        return len(self._counter.encode(_readable(text), add_special_tokens=False).ids)
+        return self._count(text)
+
+
+def counter(path: Path | None = None) -> Callable[[str], int]:
+    """`Encoder.count` without a session; `path` is a tokenizer.json, by default the packaged one."""
+    tokenizer = Tokenizer.from_file(str(path or _weights() / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return lambda text: len(tokenizer.encode(_readable(text), add_special_tokens=False).ids)
 
 
 def ensure(root: Path) -> Path:

@@ -145,7 +145,7 @@ def _described(figures: dict[str, Any]) -> dict[str, Any]:
         "layout": layout(),
         "measured": (
             "`recall` and `false_positives`: out of fold (five folds; near-duplicates and sentences of one template "
-            f"share a fold). The injection threshold lets {FALSE_POSITIVES:.0%} of the benign texts be blocked. `left_out`: "
+            f"share a fold). The injection threshold blocks {FALSE_POSITIVES:.0%} of the benign texts. `left_out`: "
             "nothing of that source trained, at 1 % false positives on a fifth of the benign texts, unseen too. "
             "`only_measured`: labels are not this head's question, share flagged."
         ),
