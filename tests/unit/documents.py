@@ -3,18 +3,30 @@
 import asyncio
 import hashlib
 import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import docx
 import numpy as np
+from fastapi import FastAPI, Request
 from numpy.typing import NDArray
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
+from serve_app.adapters.catalog import Catalog
+from serve_app.adapters.memory import MemoryIndex
 from serve_app.documents.chunk import excerpts
 from serve_app.documents.parse import parse
 from serve_app.documents.parser import Parsed
+from serve_app.errors import Unauthenticated
+from serve_app.http import errors
+from serve_app.http.files import files_router
+from serve_app.http.vector_stores import vector_stores_router
+from serve_app.library import Library
+from serve_app.settings import RetrieverSettings
+from serve_app.turn import Caller
 
 
 def word_count(text: str) -> int:
@@ -42,7 +54,8 @@ async def bag_of_words(texts: tuple[str, ...]) -> NDArray[np.float32]:
     for row, text in zip(rows, texts, strict=True):
         for word in text.lower().replace(".", " ").split():
             row[int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big") % 384] += 1
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    normalised: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return normalised
 
 
 def pdf(*pages: str, bookmarks: tuple[tuple[str, int], ...] = (), password: str = "", title: str = "") -> bytes:
@@ -64,7 +77,7 @@ def pdf(*pages: str, bookmarks: tuple[tuple[str, int], ...] = (), password: str 
         content.set_data(f"BT /F1 12 Tf 14 TL 72 720 Td {lines} ET".encode())
         page[NameObject("/Contents")] = writer._add_object(content)
     for name, number in bookmarks:
-        writer.add_outline_item(name, number)
+        writer.add_outline_item(name, page_number=number)
     if title:
         writer.add_metadata({"/Title": title})
     if password:
@@ -88,3 +101,33 @@ def word_document() -> bytes:
     written = io.BytesIO()
     made.save(written)
     return written.getvalue()
+
+
+def authenticate(request: Request) -> Caller:
+    """The key is the tenant."""
+    key = request.headers.get("authorization", "").removeprefix("Bearer ")
+    if key not in ("ann", "bob"):
+        raise Unauthenticated("no such key")
+    return Caller(tenant=key, key_id=key)
+
+
+def library_app(folder: Path, most_bytes: int) -> FastAPI:
+    """The document endpoints over a library in `folder`, with an index in memory."""
+    settings = RetrieverSettings(
+        catalog_url=f"sqlite+aiosqlite:///{folder}/catalog.db",
+        files_path=str(folder / "files"),
+        max_file_bytes=most_bytes,
+    )
+    library = Library(Catalog(settings.catalog_url), MemoryIndex(), bag_of_words, settings, InlineParser())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await library.open()
+        yield
+        await library.close()
+
+    app = FastAPI(lifespan=lifespan)
+    errors.install(app)
+    app.include_router(files_router(library, authenticate, most_bytes))
+    app.include_router(vector_stores_router(library, authenticate, library.search, bag_of_words))
+    return app

@@ -17,11 +17,11 @@ def prose(text: str, *heading: str, page: int | None = None) -> Block:
     return Block(text=text, heading=heading, page=page)
 
 
-def test_small_blocks_under_the_same_headings_share_an_excerpt():
+def test_small_blocks_under_the_same_headings_share_an_excerpt() -> None:
     assert [one.text for one in cut(prose("One.", "A"), prose("Two.", "A"))] == ["One.\n\nTwo."]
 
 
-def test_blocks_under_different_headings_or_on_different_pages_do_not():
+def test_blocks_under_different_headings_or_on_different_pages_do_not() -> None:
     made = cut(prose("One.", "A"), prose("Two.", "A", "B"), prose("Three.", "A", "B", page=2))
     assert [(one.heading, one.page, one.text) for one in made] == [
         ("A", None, "One."),
@@ -30,23 +30,23 @@ def test_blocks_under_different_headings_or_on_different_pages_do_not():
     ]
 
 
-def test_every_excerpt_of_a_section_carries_its_title_and_headings():
+def test_every_excerpt_of_a_section_carries_its_title_and_headings() -> None:
     made = cut(prose("one two three. " * 10, "Operations", "Rollback"), title="Guide")
     assert len(made) > 1
     assert {one.lead for one in made} == {"Guide > Operations > Rollback"}
     assert all(one.encoded.startswith("Guide > Operations > Rollback\n") for one in made)
 
 
-def test_a_title_that_is_the_first_heading_is_said_once():
+def test_a_title_that_is_the_first_heading_is_said_once() -> None:
     assert cut(prose("x", "Guide", "Run"), title="Guide")[0].lead == "Guide > Run"
 
 
-def test_long_prose_is_cut_between_sentences():
+def test_long_prose_is_cut_between_sentences() -> None:
     made = cut(prose("One two three four. Five six seven eight. Nine ten eleven twelve."), most_tokens=8)
     assert [one.text for one in made] == ["One two three four. Five six seven eight.", "Nine ten eleven twelve."]
 
 
-def test_code_that_fits_stays_whole_and_is_fenced_again_when_it_does_not():
+def test_code_that_fits_stays_whole_and_is_fenced_again_when_it_does_not() -> None:
     code = "```py\n" + "\n".join(f"line {number} of it" for number in range(6)) + "\n```"
     assert [one.text for one in cut(Block(text=code, kind="code"), most_tokens=50)] == [code]
     parts = [one.text for one in cut(Block(text=code, kind="code"), most_tokens=12)]
@@ -54,14 +54,14 @@ def test_code_that_fits_stays_whole_and_is_fenced_again_when_it_does_not():
     assert all(part.startswith("```py\n") and part.endswith("\n```") for part in parts)
 
 
-def test_each_part_of_a_long_table_has_its_header_row():
+def test_each_part_of_a_long_table_has_its_header_row() -> None:
     table = "\n".join(["| name | value |", *(f"| n{number} | v |" for number in range(9))])
     parts = [one.text for one in cut(Block(text=table, kind="table"), most_tokens=20)]
     assert len(parts) == 3
     assert all(part.startswith("| name | value |\n") for part in parts)
 
 
-def test_headings_too_long_for_an_excerpt_give_way_from_the_outside():
+def test_headings_too_long_for_an_excerpt_give_way_from_the_outside() -> None:
     made = cut(prose("text", "outer " * 10, "near"), most_tokens=12)
     assert (made[0].lead, made[0].heading) == ("near", f"{'outer ' * 10} > near")
 
@@ -77,7 +77,7 @@ def test_headings_too_long_for_an_excerpt_give_way_from_the_outside():
         ("Do this:\n- one\n- two", ["Do this:", "- one", "- two"]),
     ],
 )
-def test_sentences_end_where_readers_end_them(text, expected):
+def test_sentences_end_where_readers_end_them(text: str, expected: list[str]) -> None:
     assert sentences(text) == expected
 
 
@@ -95,7 +95,7 @@ BLOCKS = st.lists(
 
 
 @given(BLOCKS, st.integers(17, 60))
-def test_nothing_is_lost_and_nothing_is_too_long(blocks, most_tokens):
+def test_nothing_is_lost_and_nothing_is_too_long(blocks: list[Block], most_tokens: int) -> None:
     """Words of fewer characters than the limit: one token per character is the worst an encoder does."""
     made = list(excerpts(Document(source="s", title="T", blocks=tuple(blocks)), count=letters, most_tokens=most_tokens))
     assert all(letters(one.encoded) <= most_tokens for one in made)
@@ -115,7 +115,7 @@ def is_within(wanted: str, kept: str) -> bool:
     return all(character in left for character in wanted)
 
 
-def test_the_encoders_own_tokens_are_counted():
+def test_the_encoders_own_tokens_are_counted() -> None:
     count = token_count(minilm_tokenizer())
     assert count("Roll back the model.") == 5
     assert count("word " * 600) == 600

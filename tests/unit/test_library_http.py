@@ -1,58 +1,20 @@
-from collections.abc import Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import openai
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from starlette.responses import JSONResponse
 
-from serve_app.adapters.catalog import Catalog
-from serve_app.adapters.memory import MemoryIndex
-from serve_app.errors import MantaError, Unauthenticated
-from serve_app.http.files import files_router
-from serve_app.http.vector_stores import vector_stores_router
-from serve_app.library import Library
-from serve_app.settings import RetrieverSettings
-from serve_app.turn import Caller
-from tests.unit.documents import InlineParser, bag_of_words
+from tests.unit.documents import library_app
 
+Attempt = Callable[[openai.OpenAI, str, str], object]
 MOST_BYTES = 20_000
-
-
-def authenticate(request: Request) -> Caller:
-    key = request.headers.get("authorization", "").removeprefix("Bearer ")
-    if key not in ("ann", "bob"):
-        raise Unauthenticated("no such key")
-    return Caller(tenant=key, key_id=key)
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> FastAPI:
-    settings = RetrieverSettings(
-        catalog_url=f"sqlite+aiosqlite:///{tmp_path}/catalog.db",
-        files_path=str(tmp_path / "files"),
-        max_file_bytes=MOST_BYTES,
-    )
-    library = Library(Catalog(settings.catalog_url), MemoryIndex(), bag_of_words, settings, InlineParser())
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI):
-        await library.open()
-        yield
-        await library.close()
-
-    app = FastAPI(lifespan=lifespan)
-    app.include_router(files_router(library, authenticate, MOST_BYTES))
-    app.include_router(vector_stores_router(library, authenticate, library.search, bag_of_words))
-
-    @app.exception_handler(MantaError)
-    async def refuse(_: Request, error: MantaError) -> JSONResponse:
-        body = {"message": str(error), "type": error.type, "param": error.param, "code": error.code}
-        return JSONResponse({"error": body}, error.status)
-
-    return app
+    return library_app(tmp_path, MOST_BYTES)
 
 
 @pytest.fixture
@@ -81,7 +43,7 @@ def texts(client: openai.OpenAI, store_id: str, query: str) -> list[str]:
     return [part.text for result in found for part in result.content]
 
 
-def test_an_uploaded_file_comes_back_byte_for_byte(ann):
+def test_an_uploaded_file_comes_back_byte_for_byte(ann: openai.OpenAI) -> None:
     file = ann.files.create(file=("notes.md", b"# Notes\n\nBlue."), purpose="assistants")
     assert (file.filename, file.bytes, file.purpose) == ("notes.md", 14, "assistants")
     assert ann.files.content(file.id).read() == b"# Notes\n\nBlue."
@@ -89,7 +51,7 @@ def test_an_uploaded_file_comes_back_byte_for_byte(ann):
     assert [listed.id for listed in ann.files.list()] == [file.id]
 
 
-def test_a_deleted_file_is_found_no_more(ann):
+def test_a_deleted_file_is_found_no_more(ann: openai.OpenAI) -> None:
     store = ann.vector_stores.create(name="s")
     file_id = ingest(ann, store.id, "notes.md", b"# Notes\n\nThe sky is blue.")
     assert ann.files.delete(file_id).deleted
@@ -98,13 +60,13 @@ def test_a_deleted_file_is_found_no_more(ann):
         ann.files.retrieve(file_id)
 
 
-def test_a_name_that_points_elsewhere_is_only_a_name(ann, tmp_path):
+def test_a_name_that_points_elsewhere_is_only_a_name(ann: openai.OpenAI, tmp_path: Path) -> None:
     file = ann.files.create(file=("../../escape.md", b"# T\n\nx"), purpose="assistants")
     assert file.filename == "../../escape.md"
     assert not list(tmp_path.parent.rglob("escape.md"))
 
 
-def test_an_upload_over_the_limit_is_refused(ann):
+def test_an_upload_over_the_limit_is_refused(ann: openai.OpenAI) -> None:
     with pytest.raises(openai.APIStatusError) as refused:
         ann.files.create(file=("big.txt", b"x" * (MOST_BYTES + 1)), purpose="assistants")
     assert refused.value.status_code == 413
@@ -113,24 +75,24 @@ def test_an_upload_over_the_limit_is_refused(ann):
     assert refused.value.status_code == 413
 
 
-def test_a_body_that_is_no_form_names_the_fields(transport):
+def test_a_body_that_is_no_form_names_the_fields(transport: TestClient) -> None:
     answer = transport.post("files", headers={"Authorization": "Bearer ann"}, content=b"x")
     assert answer.status_code == 400
     assert "`file` and `purpose`" in answer.json()["error"]["message"]
 
 
-def test_an_unknown_purpose_names_the_known_ones(ann):
+def test_an_unknown_purpose_names_the_known_ones(ann: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="purpose: 'fun' is not one of assistants") as refused:
-        ann.files.create(file=("a.md", b"x"), purpose="fun")
+        ann.files.create(file=("a.md", b"x"), purpose="fun")  # type: ignore[arg-type]
     assert refused.value.param == "purpose"
 
 
-def test_without_a_key_nothing_is_told(transport):
+def test_without_a_key_nothing_is_told(transport: TestClient) -> None:
     assert transport.get("files").status_code == 401
     assert transport.get("vector_stores").status_code == 401
 
 
-def test_a_store_has_openais_shape_and_counts_its_files(ann):
+def test_a_store_has_openais_shape_and_counts_its_files(ann: openai.OpenAI) -> None:
     store = ann.vector_stores.create(name="manuals", metadata={"team": "blue"})
     ingest(ann, store.id, "a.md", b"# A\n\nAlpha.")
     seen = ann.vector_stores.retrieve(store.id)
@@ -143,7 +105,7 @@ def test_a_store_has_openais_shape_and_counts_its_files(ann):
     assert (seen.file_counts.completed, seen.file_counts.total, seen.usage_bytes) == (1, 1, 11)
 
 
-def test_a_store_can_be_renamed_and_deleted(ann):
+def test_a_store_can_be_renamed_and_deleted(ann: openai.OpenAI) -> None:
     store = ann.vector_stores.create(name="old")
     assert ann.vector_stores.update(store.id, name="new", metadata={"a": "b"}).name == "new"
     assert ann.vector_stores.delete(store.id).deleted
@@ -151,38 +113,37 @@ def test_a_store_can_be_renamed_and_deleted(ann):
         ann.vector_stores.retrieve(store.id)
 
 
-def test_the_default_store_is_one_store(ann):
+def test_the_default_store_is_one_store(ann: openai.OpenAI) -> None:
     assert ann.vector_stores.create(name="default").id == ann.vector_stores.create(name="default").id
     with pytest.raises(openai.ConflictError):
         ann.vector_stores.update(ann.vector_stores.create(name="other").id, name="default")
 
 
-def test_stores_are_listed_page_by_page(ann):
+def test_stores_are_listed_page_by_page(ann: openai.OpenAI) -> None:
     made = [ann.vector_stores.create(name=f"s{number}").id for number in range(5)]
     assert [store.id for store in ann.vector_stores.list(limit=2, order="asc")] == made
     assert [store.id for store in ann.vector_stores.list(limit=3)] == made[::-1]
 
 
-def test_an_ingested_file_is_searched_with_its_place(ann):
+def test_an_ingested_file_is_searched_with_its_place(ann: openai.OpenAI) -> None:
     store = ann.vector_stores.create(name="s")
     content = b"# Operations\n\nIntro.\n\n## Rollback\n\nSet the weight of the old model to one."
     file_id = ingest(ann, store.id, "docs/ops.md", content)
     best = next(iter(ann.vector_stores.search(store.id, query="rollback weight of the old model", max_num_results=1)))
     assert (best.file_id, best.filename) == (file_id, "docs/ops.md")
     assert best.content[0].text == "Set the weight of the old model to one."
-    assert best.model_extra["heading"] == "Operations > Rollback"
+    assert (best.model_extra or {})["heading"] == "Operations > Rollback"
     assert 0 < best.score <= 1
 
 
-def test_a_search_is_narrowed_by_attributes(ann):
+def test_a_search_is_narrowed_by_attributes(ann: openai.OpenAI) -> None:
     store = ann.vector_stores.create(name="s")
     for team in ("red", "blue"):
         file = ann.files.create(file=(f"{team}.md", f"# T\n\nThe {team} plan.".encode()), purpose="assistants")
         ann.vector_stores.files.create_and_poll(
             file.id, vector_store_id=store.id, attributes={"team": team}, poll_interval_ms=10
         )
-    narrowed = {"type": "eq", "key": "team", "value": "blue"}
-    found = ann.vector_stores.search(store.id, query="plan", filters=narrowed)
+    found = ann.vector_stores.search(store.id, query="plan", filters={"type": "eq", "key": "team", "value": "blue"})
     assert [result.attributes for result in found] == [{"team": "blue"}]
 
 
@@ -202,7 +163,7 @@ def test_a_search_is_narrowed_by_attributes(ann):
         lambda bob, store, file: bob.vector_stores.file_batches.create(store, file_ids=[file]),
     ],
 )
-def test_what_is_anothers_is_not_found(ann, bob, attempt):
+def test_what_is_anothers_is_not_found(ann: openai.OpenAI, bob: openai.OpenAI, attempt: Attempt) -> None:
     store = ann.vector_stores.create(name="s")
     file_id = ingest(ann, store.id, "a.md", b"# A\n\nSecret.")
     with pytest.raises(openai.NotFoundError):
@@ -210,22 +171,23 @@ def test_what_is_anothers_is_not_found(ann, bob, attempt):
     assert texts(ann, store.id, "secret") == ["Secret."]
 
 
-def test_another_tenants_lists_are_empty(ann, bob):
+def test_another_tenants_lists_are_empty(ann: openai.OpenAI, bob: openai.OpenAI) -> None:
     ingest(ann, ann.vector_stores.create(name="s").id, "a.md", b"# A\n\nSecret.")
     assert (list(bob.files.list()), list(bob.vector_stores.list())) == ([], [])
 
 
-def test_a_refused_document_says_why_and_hurts_no_other(ann):
+def test_a_refused_document_says_why_and_hurts_no_other(ann: openai.OpenAI) -> None:
     store = ann.vector_stores.create(name="s")
     files = [("good.md", b"# G\n\nGood."), ("empty.md", b" "), ("program.exe", b"MZ")]
     batch = ann.vector_stores.file_batches.upload_and_poll(store.id, files=files, poll_interval_ms=10)
     assert (batch.file_counts.completed, batch.file_counts.failed) == (1, 2)
     failed = ann.vector_stores.files.list(store.id, filter="failed", order="asc").data
-    assert {file.last_error.code for file in failed} == {"invalid_file", "unsupported_file"}
-    assert "the file is empty" in {file.last_error.message for file in failed}
+    told = [file.last_error for file in failed if file.last_error]
+    assert {error.code for error in told} == {"invalid_file", "unsupported_file"}
+    assert "the file is empty" in {error.message for error in told}
 
 
-def test_a_batch_lists_its_own_files(ann):
+def test_a_batch_lists_its_own_files(ann: openai.OpenAI) -> None:
     store = ann.vector_stores.create(name="s")
     ingest(ann, store.id, "other.md", b"# O\n\nOther.")
     batch = ann.vector_stores.file_batches.upload_and_poll(
@@ -235,13 +197,14 @@ def test_a_batch_lists_its_own_files(ann):
     assert len(ann.vector_stores.file_batches.list_files(batch.id, vector_store_id=store.id).data) == 2
 
 
-def test_a_file_says_how_many_chunks_it_became(ann):
+def test_a_file_says_how_many_chunks_it_became(ann: openai.OpenAI) -> None:
     store = ann.vector_stores.create(name="s")
     file_id = ingest(ann, store.id, "a.md", b"# A\n\nAlpha.\n\n## B\n\nBeta.")
-    assert ann.vector_stores.files.retrieve(file_id, vector_store_id=store.id).model_extra["chunk_count"] == 2
+    attached = ann.vector_stores.files.retrieve(file_id, vector_store_id=store.id)
+    assert (attached.model_extra or {})["chunk_count"] == 2
 
 
-def test_a_detached_file_leaves_the_store_but_stays_a_file(ann):
+def test_a_detached_file_leaves_the_store_but_stays_a_file(ann: openai.OpenAI) -> None:
     store = ann.vector_stores.create(name="s")
     file_id = ingest(ann, store.id, "a.md", b"# A\n\nAlpha.")
     assert ann.vector_stores.files.delete(file_id, vector_store_id=store.id).deleted
@@ -258,7 +221,7 @@ def test_a_detached_file_leaves_the_store_but_stays_a_file(ann):
         ({"chunking_strategy": {"type": "static"}}, "chunking_strategy"),
     ],
 )
-def test_a_wrong_field_is_named(transport, body, field):
+def test_a_wrong_field_is_named(transport: TestClient, body: dict[str, object], field: str) -> None:
     answer = transport.post("vector_stores", headers={"Authorization": "Bearer ann"}, json=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"].startswith(field)

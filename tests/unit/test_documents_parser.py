@@ -1,0 +1,127 @@
+"""The process that reads documents, for real."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from serve_app.documents.document import Refusal
+from serve_app.documents.parser import ParserProcess
+from serve_app.documents.tokens import minilm_tokenizer, token_count
+
+Make = Callable[..., ParserProcess]
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    made: list[ParserProcess] = []
+
+    def one(deadline_s: float = 20, memory_bytes: int = 2 * 2**30, idle_s: float = 20) -> ParserProcess:
+        made.append(
+            ParserProcess(
+                tokenizer_path=minilm_tokenizer(),
+                chunk_tokens=60,
+                deadline_s=deadline_s,
+                memory_bytes=memory_bytes,
+                idle_s=idle_s,
+            )
+        )
+        return made[-1]
+
+    yield one
+    await asyncio.gather(*(parser.close() for parser in made))
+
+
+@pytest.fixture
+def guide(tmp_path: Path) -> Path:
+    path = tmp_path / "file-1"
+    path.write_text("# Guide\n\n" + "Every sentence is short. " * 100)
+    return path
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """Opening it never ends: nobody writes."""
+    path = tmp_path / "file-2"
+    os.mkfifo(path)
+    return path
+
+
+async def test_excerpts_keep_within_the_encoders_tokens(make: Make, guide: Path) -> None:
+    parsed = await make().parse("guide.md", guide)
+    count = token_count(minilm_tokenizer())
+    assert len(parsed.excerpts) > 5
+    assert max(count(one.encoded) for one in parsed.excerpts) <= 60
+    assert parsed.excerpts[0].heading == "Guide"
+
+
+async def test_one_process_reads_many_files(make: Make, guide: Path) -> None:
+    parser = make()
+    await parser.parse("guide.md", guide)
+    first = parser.pid
+    await asyncio.gather(*(parser.parse("guide.md", guide) for _ in range(3)))
+    assert parser.pid == first
+
+
+async def test_a_refusal_comes_with_its_code_and_the_process_stays(make: Make, guide: Path) -> None:
+    parser = make()
+    with pytest.raises(Refusal, match="is not a kind of document") as refused:
+        await parser.parse("guide.exe", guide)
+    first = parser.pid
+    await parser.parse("guide.md", guide)
+    assert (refused.value.code, parser.pid) == ("unsupported_file", first)
+
+
+async def test_a_document_that_takes_too_long_is_refused_and_the_next_is_read(
+    make: Make, guide: Path, endless: Path
+) -> None:
+    parser = make(deadline_s=1)
+    with pytest.raises(Refusal, match="reading it took longer than 1 s"):
+        await parser.parse("endless.md", endless)
+    assert (await parser.parse("guide.md", guide)).excerpts
+
+
+async def test_a_document_that_takes_too_much_memory_is_refused(make: Make, tmp_path: Path, guide: Path) -> None:
+    large = tmp_path / "file-3"
+    with large.open("wb") as stream:
+        stream.truncate(400 * 2**20)
+    parser = make(memory_bytes=300 * 2**20)
+    with pytest.raises(Refusal, match="takes more memory than a document may use"):
+        await parser.parse("large.txt", large)
+    assert (await parser.parse("guide.md", guide)).excerpts
+
+
+async def test_a_parser_that_dies_refuses_its_document_and_is_replaced(make: Make, guide: Path, endless: Path) -> None:
+    parser = make()
+    await parser.parse("guide.md", guide)
+    reading = asyncio.create_task(parser.parse("endless.md", endless))
+    await asyncio.sleep(0)
+    assert parser.pid
+    os.kill(parser.pid, signal.SIGKILL)
+    with pytest.raises(Refusal, match="ended the parser"):
+        await reading
+    assert (await parser.parse("guide.md", guide)).excerpts
+
+
+async def test_an_idle_process_is_ended(make: Make, guide: Path) -> None:
+    parser = make(idle_s=0)
+    await parser.parse("guide.md", guide)
+    # a timer of no time is before one of some
+    await asyncio.sleep(0.01)
+    assert parser.pid is None
+
+
+async def test_the_process_is_not_given_the_services_secrets(
+    make: Make, guide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MANTA_API_KEY", "sk-secret")
+    parser = make()
+    await parser.parse("guide.md", guide)
+    assert b"sk-secret" not in environment(parser.pid)
+
+
+def environment(pid: int | None) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
