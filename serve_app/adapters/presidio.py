@@ -79,7 +79,8 @@ class OfflineEmailRecognizer(EmailRecognizer):  # type: ignore[misc]
         super().__init__()
 
     def validate_result(self, pattern_text: str) -> bool:
-        return self.suffixes(pattern_text).fqdn != "" and not pattern_text.startswith("git@")
+        domain = pattern_text.rpartition("@")[2]
+        return self.suffixes(domain).fqdn != "" and not pattern_text.startswith("git@")
 
 
 class TelephoneRecognizer(EntityRecognizer):  # type: ignore[misc]
@@ -135,8 +136,13 @@ def technical(kind: str, text: str, start: int, end: int) -> bool:
     """Whether a finding is a term of the trade rather than somebody's data.
 
     Loopback, unspecified, multicast and link-local addresses, netmasks, networks (10.0.0.0/8) and versions name
-    no host; `256 64 1024` is a table row unless the text speaks of social security.
+    no host; `256 64 1024` is a table row unless the text speaks of social security; the decimals
+    of a fraction are no card, and five dotted numbers are an object identifier.
     """
+    if kind == "CREDIT_CARD":
+        return re.search(r"\d\.$", text[:start][-2:]) is not None
+    if kind == "IP_ADDRESS" and re.match(r"\.\d", text[end : end + 2]):
+        return True
     if kind == "IP_ADDRESS":
         return (
             _names_no_host(text[start:end])
@@ -148,6 +154,8 @@ def technical(kind: str, text: str, start: int, end: int) -> bool:
 
 
 def _names_no_host(value: str) -> bool:
+    if not any(character.isdigit() for character in value):
+        return True  # `a::b` is C++
     try:
         interface = ipaddress.ip_interface(value)
     except ValueError:
