@@ -15,9 +15,11 @@ import re
 import statistics
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +151,27 @@ async def answer(engine: ExtractiveEngine, question: str, passages: tuple[Passag
     return "".join(getattr(event, "text", "") for event in events)
 
 
+async def speed(encoder: Encoder, rows: Sequence[tuple[str, tuple[Passage, ...]]]) -> dict[str, float]:
+    """Milliseconds to the first delta with and without the encoder in this process, microseconds of each later one."""
+
+    async def encode(texts: tuple[str, ...]) -> NDArray[np.float32]:
+        return encoder.encode(texts)
+
+    figures: dict[str, float] = {}
+    for mode, chosen in (("meaning", encode), ("words", None)):
+        engine, firsts, later = ExtractiveEngine(ExtractiveSettings(), chosen, encoder.count), [], []
+        for question, passages in rows:
+            turn = Turn(id="t", caller=Caller("t", "k"), messages=(Message("user", question),), model="m", stream=True)
+            started = time.perf_counter()
+            times = [time.perf_counter() async for _ in engine.generate(turn.grounded(passages))]
+            firsts.append(1e3 * (times[0] - started))
+            later += [1e6 * (b - a) for a, b in pairwise(times[:-1])]
+        figures |= {f"{mode} first delta p50 ms": round(statistics.median(firsts), 2)}
+        figures |= {f"{mode} first delta p99 ms": round(float(np.quantile(firsts, 0.99)), 2)}
+        figures |= {f"{mode} delta p50 us": round(statistics.median(later), 2)}
+    return figures
+
+
 async def measured(show: int) -> dict[str, object]:
     encoder = Encoder(ensure(Path(tempfile.gettempdir()) / "manta-encoder"), threads=2)
     cached = Cached(encoder)
@@ -160,8 +183,8 @@ async def measured(show: int) -> dict[str, object]:
     gold = {str(q["query"]): q["relevant"][0] for q in (*asked, *howtos)}  # type: ignore[index]
     docs = Library.of(pages(frozenset(gold.values()), encoder.count))
     medicine = Library.of(abstracts(encoder.count))
-    rows = list(lines(EVAL / "pubmedqa" / "queries.jsonl"))[:ABSTRACTS]
-    clinical = {str(row["id"]): str(row["query"]) for row in rows}
+    asked_of_abstracts = list(lines(EVAL / "pubmedqa" / "queries.jsonl"))[:ABSTRACTS]
+    clinical = {str(row["id"]): str(row["query"]) for row in asked_of_abstracts}
     faq, steps = (
         [str(q["query"]) for q in asked],
         [f"How do I {str(q['query'])[0].lower()}{str(q['query'])[1:]}?" for q in howtos],
@@ -175,7 +198,7 @@ async def measured(show: int) -> dict[str, object]:
         "near: clinical without its abstract": [(q, await medicine.search(q, cached, i)) for i, q in clinical.items()],
         "near: documentation without its page": [(q, await docs.search(q, cached, gold[q])) for q in faq],
     }
-    result: dict[str, object] = {}
+    result: dict[str, object] = {"speed": await speed(encoder, sets["documentation questions"])}
     for mode, encode in (("meaning", cached.encode), ("words", None)):
         engine = ExtractiveEngine(ExtractiveSettings(), encode, encoder.count)
         for name, rows in sets.items():

@@ -44,6 +44,7 @@ STOPWORDS = frozenset(
         "will with without would you your d m re explain describe happen mean means"
     )
 )
+ASKS_HOW = re.compile(r"\W*(?:please |tell me |show me )*how (?:do|to|can|could|should|would|must)\b", re.IGNORECASE)
 NAME = re.compile(r"(?<=[^\s.?!:]\s)\w*[A-Z]\w*")
 """A word with a capital that does not open its sentence."""
 
@@ -69,16 +70,21 @@ class Candidate:
     """Share of the question's words found in the headings."""
     prior: float
     """What speaks for the unit before it is read: its passage's rank and its place; at most 1."""
-    continued: Run | None = None
-    """The passage that goes on where an introduction at the end of this one stops."""
 
     @property
     def unit(self) -> Unit:
         return self.siblings[self.order]
 
+    asks_how: bool
+    """The question wants something to do."""
+    continued: Run | None = None
+    """The passage that goes on where an introduction at the end of this one stops."""
+
     @property
     def weakness(self) -> float:
-        return weakness(self.siblings, self.order) + 0.15 * misplaced(self.unit, self.heading)
+        unit = self.unit
+        idle = self.asks_how and not unit.leads and unit.kind not in ("code", "step")
+        return weakness(self.siblings, self.order) + 0.15 * misplaced(unit, self.heading) + 0.05 * idle
 
 
 def terms(text: str) -> frozenset[str]:
@@ -104,7 +110,7 @@ def candidates(question: str, passages: Sequence[Passage]) -> tuple[Candidate, .
         unit, siblings = read[n][order], read[n]
         is_open = unit.leads and order + 1 == len(siblings)
         beyond = _beyond(passages, read, n) if is_open else None
-        if is_open and beyond is None:
+        if (is_open and beyond is None) or not (unit.leads or unit.kind == "code" or len(stems[unit]) > 1):
             continue
         path = [part for part in (passages[n].title, passages[n].heading, unit.heading) if part]
         above = asked & terms(" ".join(path))
@@ -121,6 +127,7 @@ def candidates(question: str, passages: Sequence[Passage]) -> tuple[Candidate, .
             unheard=unheard,
             heading=_share(above, weights),
             prior=passages[n].score / best_score / (1 + 0.05 * order),
+            asks_how=ASKS_HOW.match(question) is not None,
             continued=beyond,
         )
         found.append(candidate)
@@ -128,12 +135,16 @@ def candidates(question: str, passages: Sequence[Passage]) -> tuple[Candidate, .
 
 
 def _beyond(passages: Sequence[Passage], read: Sequence[tuple[Unit, ...]], n: int) -> Run | None:
-    """The passage of the same section that begins with what the end of this one introduces."""
-    for other, passage in enumerate(passages):
-        same = passage.file_id == passages[n].file_id and passage.heading == passages[n].heading
-        if other != n and same and (opened := opening(read[other])):
-            return other + 1, opened
-    return None
+    """The passage of the same section that begins with what the end of this one introduces.
+
+    None where the section leaves a choice: passages do not say which comes first.
+    """
+    section = [
+        m for m, p in enumerate(passages) if (p.file_id, p.heading) == (passages[n].file_id, passages[n].heading)
+    ]
+    openings = [(m + 1, opened) for m in section if m != n and (opened := opening(read[m]))]
+    open_ends = [m for m in section if read[m] and read[m][-1].leads]
+    return openings[0] if len(openings) == 1 and open_ends == [n] else None
 
 
 def _unheard(question: str, passages: Sequence[Passage]) -> int:
