@@ -106,18 +106,33 @@ class MilvusIndex:
     @asynccontextmanager
     async def _reaching(self, task: str, seconds: float) -> AsyncIterator[AsyncMilvusClient]:
         """The client, for one task. What the vendor raises ends here, and nothing waits longer than `seconds`."""
+        address = self._settings.uri
+        client = None
         try:
             async with asyncio.timeout(seconds):
-                yield await self._connected()
+                client = await self._connected()
+                yield client
         except TimeoutError as exc:
-            raise RetrieverUnavailable(f"{task}: Milvus at {self._settings.uri} took more than {seconds:g} s") from exc
+            raise RetrieverUnavailable(f"{task}: Milvus at {address} took more than {seconds:g} s") from exc
         except (MilvusException, grpc.RpcError, OSError) as exc:
-            # The next call starts afresh: a channel that failed pauses before it tries again, and a server that
-            # comes back may have to load or create the collection.
-            client, self._client = self._client, None
+            await self._forget(client)
+            raise RetrieverUnavailable(f"{task}: Milvus at {address} answers: {_reason(exc)}") from exc
+        except asyncio.CancelledError as exc:
+            # gRPC cancels what is under way on a channel that another task's failure closed: nobody cancelled us.
+            if (current := asyncio.current_task()) is None or current.cancelling():
+                raise
+            raise RetrieverUnavailable(f"{task}: the connection to Milvus at {address} was closed") from exc
+
+    async def _forget(self, client: AsyncMilvusClient | None) -> None:
+        """Makes the next call start afresh.
+
+        A channel that failed pauses before it tries again, and a server that comes back may have to load or create
+        the collection.
+        """
+        if client is self._client:
+            self._client = None
             if client is not None:
                 await client.close()
-            raise RetrieverUnavailable(f"{task}: Milvus at {self._settings.uri} answers: {_reason(exc)}") from exc
 
     async def _connected(self) -> AsyncMilvusClient:
         if self._client is None:

@@ -411,6 +411,30 @@ async def test_a_search_fails_while_the_server_is_down_and_works_when_it_is_back
 
 
 @pytest.mark.milvus
+async def test_searches_under_way_when_the_server_goes_away_end_as_unavailable(tmp_path: Path) -> None:
+    running = Server(tmp_path / "server")
+    index = MilvusIndex(MilvusSettings(uri=running.uri), DIMENSION)
+    await fill(index, *map(chunk, TEXTS))
+    searches = [asyncio.ensure_future(found(index, embedding=direction(0))) for _ in range(20)]
+    await asyncio.wait(searches, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.to_thread(running.stop)
+    outcomes = await asyncio.gather(*searches, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} <= {tuple, RetrieverUnavailable}
+    await index.close()
+
+
+@pytest.mark.milvus
+async def test_a_caller_who_gives_up_is_not_told_that_milvus_failed(tmp_path: Path) -> None:
+    async with lite(tmp_path) as index:
+        search = asyncio.ensure_future(found(index, embedding=direction(0)))
+        await asyncio.sleep(0)
+        search.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await search
+        assert await found(index, embedding=direction(0)) == ()
+
+
+@pytest.mark.milvus
 async def test_an_index_can_be_made_before_its_server_is_there(tmp_path: Path) -> None:
     running = Server(tmp_path / "server")
     running.stop()
