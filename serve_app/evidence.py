@@ -13,14 +13,16 @@ from serve_app.quotation import Run, following, misplaced, opening, weakness, wh
 from serve_app.sentences import CONTENTS, Unit, units
 from serve_app.turn import Passage
 
-MOST_CANDIDATES = 16
-"""Each costs the encoder 1.5 ms."""
+MOST_CANDIDATES = 8
+"""Twice as many, read twice as far, took the encoder four times as long and answered no better."""
 PARTLY = 0.6
 """What a word of the question counts that stands only in code, in the headings or in what the unit introduces."""
-READ_CHARACTERS = 400
+READ_CHARACTERS = 200
+"""The encoder pads every text to the longest."""
 WORDS_FLOOR = 0.45
-"""Share of the question's words, by weight, that must be found when words are all there is."""
+"""The score below which nothing answers when words are all there is."""
 FLOOR = 0.5
+"""The score below which nothing answers, with meaning. `benchmarks/extractive.py` shows what moving it costs."""
 NEAR_BEST = 0.82
 """Share of the best score that a further unit of the same passage must reach."""
 NEAR_BEST_ELSEWHERE = 0.92
@@ -28,6 +30,7 @@ NEAR_BEST_ELSEWHERE = 0.92
 UNHEARD = 0.12
 """What each name in the question counts against the passages when none of them has it."""
 SAME = 0.7
+"""Share of the shorter unit's words that the other has, from which on they say the same."""
 
 TERM = re.compile(r"[^\W_]+")
 SUFFIX = re.compile(
