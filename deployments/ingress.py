@@ -36,6 +36,7 @@ class Ingress:
                 library=self._library,
                 readiness=self._readiness(),
                 count=token_count(minilm_tokenizer()),
+                echoes_request_ids=True,
                 started_at=int(time.time()),
             )
         )

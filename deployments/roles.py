@@ -21,7 +21,8 @@ class Screener:
     def __init__(self, settings: GatewaySettings) -> None:
         from serve_app.adapters.presidio import PresidioScreener
 
-        self._screener = PresidioScreener(settings.guardrail)
+        guardrail = settings.guardrail
+        self._screener = PresidioScreener(guardrail.entities, min_score=guardrail.min_score, deny=guardrail.deny)
 
     async def screen(self, texts: tuple[str, ...]) -> tuple[Screening, ...]:
         return await self._screener.screen(texts)

@@ -69,19 +69,20 @@ class ExtractiveEngine:
         if not turn.grounded_by_retrieval and not passages:
             return SEARCH_FAILED if "retriever" in turn.degraded else NOT_SEARCHED
         found = candidates(turn.question, passages)
-        meanings = await self._meanings(turn.question, found)
+        meanings = await self._meanings(turn, found)
         picked = chosen(found, meanings, self.settings.max_sentences)
         return quoted(picked, len(turn.passages)) or NOT_COVERED
 
-    async def _meanings(self, question: str, found: Sequence[Candidate]) -> NDArray[np.float32] | None:
+    async def _meanings(self, turn: Turn, found: Sequence[Candidate]) -> NDArray[np.float32] | None:
         """Cosine of each candidate to the question; None when there is no encoder to ask."""
         if self.encode is None or not found:
             return None
         try:
-            rows = await self.encode((question, *(candidate.reading for candidate in found)))
+            rows = await self.encode(tuple(candidate.reading for candidate in found))
+            question = (await self.encode((turn.question,)))[0] if turn.embedding is None else turn.embedding
         except ClassifierUnavailable:
             return None
-        cosines: NDArray[np.float32] = rows[1:] @ rows[0]
+        cosines: NDArray[np.float32] = rows @ question
         return cosines
 
     def _limited(self, text: str, parameters: Mapping[str, Any]) -> tuple[str, str]:

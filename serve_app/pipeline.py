@@ -75,11 +75,12 @@ class Pipeline:
             with watch.stage("classify"):
                 async with asyncio.timeout(min(self.classifier_settings.deadline_ms / 1000, turn.seconds_left)):
                     signals = await self.classifier.classify(turn.question)
+            turn = turn.encoded(signals.embedding)
         except (TimeoutError, ClassifierUnavailable):
             turn = turn.without("classifier")
         if self._is_grounded(turn):
             with watch.stage("retrieve"):
-                turn = await self.retrieval.ground(turn, signals)
+                turn = await self.retrieval.ground(turn)
         return turn, signals
 
     def _is_grounded(self, turn: Turn) -> bool:

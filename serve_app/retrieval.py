@@ -1,10 +1,10 @@
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from serve_app.errors import RetrieverUnavailable
 from serve_app.ports import Query, Retriever
 from serve_app.settings import RetrieverSettings
-from serve_app.turn import Signals, Turn
+from serve_app.turn import Turn
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Retrieval:
     retriever: Retriever
     settings: RetrieverSettings
 
-    async def ground(self, turn: Turn, signals: Signals | None) -> Turn:
+    async def ground(self, turn: Turn) -> Turn:
         """The turn with its passages, or `degraded` by "retriever" when none could be had in time.
 
         Raises what the caller can act on: a filter that cannot be read, a store that is not theirs.
@@ -22,7 +22,7 @@ class Retrieval:
         query = Query(
             tenant=turn.caller.tenant,
             text=turn.question,
-            embedding=signals.embedding if signals else None,
+            embedding=turn.embedding,
             stores=turn.grounding.stores,
             top_k=turn.grounding.top_k or self.settings.top_k,
             filters=turn.grounding.filters,
@@ -32,5 +32,4 @@ class Retrieval:
                 found = await self.retriever.search(query)
         except (TimeoutError, RetrieverUnavailable):
             return turn.without("retriever")
-        relevant = tuple(passage for passage in found if passage.score >= self.settings.min_score)
-        return replace(turn, passages=relevant, grounded_by_retrieval=True)
+        return turn.grounded(tuple(passage for passage in found if passage.score >= self.settings.min_score))

@@ -100,7 +100,7 @@ class RetrieverSettings(Section):
     files_path: str = "var/files"
     """Folder of the uploaded bytes."""
     top_k: int = Field(default=6, gt=0, le=50)
-    min_score: Fraction = 0.25
+    min_score: Fraction = 0.35
     """Passages below this relevance are not shown to an engine; with none left the documents do not answer."""
     deadline_ms: int = Field(default=500, gt=0)
     """After this a question is answered without passages."""

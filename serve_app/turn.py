@@ -84,7 +84,7 @@ class Grounding:
     """Whether and where to look for passages."""
 
     stores: tuple[str, ...] = ()
-    """Vector store ids; empty means the tenant's default store."""
+    """Vector store ids; empty means all the tenant's stores."""
     wanted: bool | None = None
     """True: the caller asked for it; False: the caller refused it; None: the model's default decides."""
     top_k: int | None = None
@@ -107,6 +107,8 @@ class Turn:
     expires_at: float = field(default_factory=lambda: time.time() + 600)
     """Absolute UTC seconds: a monotonic clock means nothing in another process."""
     passages: tuple[Passage, ...] = ()
+    embedding: Embedding | None = field(default=None, compare=False, repr=False)
+    """The question's, once it is encoded; nothing encodes the same text twice."""
     grounded_by_retrieval: bool = False
     """A search was made: an engine may then say that the documents do not answer."""
     degraded: tuple[str, ...] = ()
@@ -124,7 +126,11 @@ class Turn:
     def asking(self, messages: tuple[Message, ...]) -> Self:
         return replace(self, messages=messages)
 
+    def encoded(self, embedding: Embedding) -> Self:
+        return replace(self, embedding=embedding)
+
     def grounded(self, passages: tuple[Passage, ...]) -> Self:
+        """This turn after a search, whether or not it found anything."""
         return replace(self, passages=passages, grounded_by_retrieval=True)
 
     def routed(self, model: str) -> Self:

@@ -11,7 +11,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="What you want to know.")],
     model: Annotated[str, typer.Option(help="A model of the service, or `auto`.")] = "auto",
     store: Annotated[
-        list[str] | None, typer.Option(help="Vector store ids to look in; without it your default store.")
+        list[str] | None, typer.Option(help="Vector store ids to look in; without it all your stores.")
     ] = None,
     retrieval: Annotated[bool, typer.Option(help="Look for passages in your documents.")] = True,
 ) -> None:

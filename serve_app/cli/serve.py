@@ -73,7 +73,7 @@ def wait_until_ready(service: "Service") -> None:
                 return
         except httpx.TransportError:
             pass  # the proxy is not there yet
-        now = ", ".join(f"{name} {status.lower()}" for name, (status, _) in service.states().items())
+        now = ", ".join(f"{name} {status.lower()}" for name, status in service.states().items())
         if now != last:
             typer.echo(f"starting: {now}")
             last = now

@@ -42,6 +42,8 @@ class Gateway:
     readiness: Readiness
     count: Callable[[str], int]
     """Tokens of a text as the encoder reads it, for the usage of embeddings."""
+    echoes_request_ids: bool = False
+    """The server around the application echoes `x-request-id` by itself."""
     started_at: int
     """Unix seconds, the `created` of every model."""
 
@@ -56,7 +58,7 @@ class Gateway:
 def create_app(gateway: Gateway) -> FastAPI:
     app = FastAPI(title="Manta", description="A self-hosted LLM service: OpenAI's API, screened, grounded and cited.")
     errors.install(app)
-    app.add_middleware(RequestIds)
+    app.add_middleware(RequestIds, is_echoed=gateway.echoes_request_ids)
     authenticate = gateway.authenticate
     embed = gateway.pipeline.classifier.encode
     add_answers(app, gateway)

@@ -14,6 +14,8 @@ class RequestIds:
     """Gives every request an id, the caller's own where it is a plain token, and echoes it on every response."""
 
     app: ASGIApp
+    is_echoed: bool = False
+    """Whoever runs the application echoes the id already, as Ray Serve does: a second header would be one too many."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -27,7 +29,7 @@ class RequestIds:
                 MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
 
-        await self.app(scope, receive, tagged)
+        await self.app(scope, receive, send if self.is_echoed else tagged)
 
 
 def accepted(given: str) -> str:

@@ -42,7 +42,7 @@ class AnswerResponse(Response):
                 raise DeadlineExceeded("no answer within this service's time limit; try again later") from exc
             assert isinstance(started, Started)
             answer = Answer(self.turn, started.model)
-            headers = answer_headers(self.turn.id, started, self.standing())
+            headers = answer_headers(started, self.standing())
             if self.turn.stream:
                 await send(head(200, {**headers, "content-type": "text/event-stream; charset=utf-8"}))
                 await self._stream(answer, events, send)
@@ -97,11 +97,10 @@ def head(status: int, headers: dict[str, str]) -> dict[str, Any]:
     return {"type": "http.response.start", "status": status, "headers": encoded}
 
 
-def answer_headers(turn_id: str, started: Started, standing: Standing) -> dict[str, str]:
+def answer_headers(started: Started, standing: Standing) -> dict[str, str]:
     timings = ", ".join(f"{stage};dur={spent:.2f}" for stage, spent in started.timings_ms.items())
     degraded = {"x-manta-degraded": ", ".join(started.degraded)} if started.degraded else {}
     return {
-        "x-request-id": turn_id,
         "x-manta-model": started.model,
         "x-manta-route": started.route,
         **degraded,

@@ -39,7 +39,7 @@ class MantaOptions(BaseModel):
     retrieval: bool | None = None
     """Whether to look for passages; without it `model: auto` does and other models do not."""
     stores: tuple[str, ...] = ()
-    """Vector store ids; without it your default store."""
+    """Vector store ids; without it all your stores."""
     top_k: int | None = Field(default=None, gt=0, le=50)
     filters: dict[str, Any] | None = None
 
