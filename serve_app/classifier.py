@@ -1,7 +1,7 @@
 """The encoder and the heads in this process, behind the port `Classifier`."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
@@ -25,7 +25,7 @@ class Encodes(Protocol):
     @property
     def dimension(self) -> int: ...
 
-    def encode(self, texts: tuple[str, ...]) -> NDArray[np.float32]: ...
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
 
 
 class EmbeddedClassifier:
@@ -66,8 +66,7 @@ class EmbeddedClassifier:
         self._thread.shutdown(cancel_futures=True)
 
     def _signals(self, text: str) -> Signals:
-        embeddings = self._encoder.encode((text,))
-        scores = self._heads.scores((text,), embeddings)
+        embeddings, scores = self._heads.read((text,), self._encoder.encode)
         return Signals(embeddings[0], {name: float(values[0]) for name, values in scores.items()})
 
     async def _run(self, work: Callable[[], Result]) -> Result:

@@ -7,8 +7,9 @@ import json
 import re
 import unicodedata
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Buckets = NDArray[np.uint32]
+Encode = Callable[[Sequence[str]], Floats]
 
 SHIPPED = Path(__file__).with_name("heads.npz")
 """The heads that come with Manta; `heads.json` beside it says what trained them and how good they are."""
@@ -26,15 +28,24 @@ BLOCK = 2**15
 WORD_SIZES = (1, 2, 3)
 BYTE_SIZES = (2, 3, 4, 5)
 
-WINDOW = 600
-"""Characters of one lexical window; they overlap by half, so any attack of 300 characters stands whole in one."""
-REACH = 1_200
-"""Characters that the encoder's 256 tokens cover, about. Windows that start beyond are judged by their words alone."""
+WINDOW = 300
+"""Characters of one lexical window; they overlap by half, so any attack of 150 characters stands whole in one."""
+REACHED = 8
+"""Windows that the encoder's 256 tokens cover, about. Of the rest of a text, the suspects are read."""
+SUSPECTS = 3
+SUSPECT_ODDS = 0.25
+"""A suspect's odds count this much: the worst of a hundred sentences looks bad by chance. In texts of fold 0, 1 found
+0.74 of the planted attacks and flagged 0.10 of the benign pages, 0.25 found 0.56 and flagged 0.05."""
+SHORTEST = 30
+"""Characters below which a sentence is joined to the one before it."""
+END = 600
+"""Characters of each end of a text that `difficulty` is read from."""
 
 LEXICAL_SHARE = 2 / 3
 """Of the joint logit. Out of fold, 2 / 3 kept 0.77 of the attacks at 1 % false positives, 1 / 2 kept 0.74."""
 
 _WORD = re.compile(r"\w+")
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 _SPACE = re.compile(r"\s+")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f\ufeff\U000e0000-\U000e007f]")
 _SPELLED = re.compile(r"(?<!\w)(?:\w[ .\-_*]){4,}\w(?!\w)")
@@ -50,19 +61,14 @@ class Head:
     embedding: Floats
     """Shape (dimension,)."""
     embedding_bias: float
-    late_bias: float
-    """Added to the lexical logit of a window that the embedding did not see: the lone witness needs to be surer."""
     slope: float
     intercept: float
     """Platt's scaling of the joint logit to a probability."""
 
-    def probability(self, windows: Floats, seen: Floats) -> float:
-        """`windows`: lexical logit of each window; `seen`: the embedding. The most suspicious part decides."""
-        reached = REACH // (WINDOW // 2)
+    def probability(self, lexical: float, seen: Floats) -> float:
+        """`lexical`: the highest lexical logit of the text's windows; `seen`: its embedding."""
         semantic = float(self.embedding @ seen) + self.embedding_bias
-        joint = LEXICAL_SHARE * float(windows[:reached].max()) + (1 - LEXICAL_SHARE) * semantic
-        late = float(windows[reached:].max()) + self.late_bias if len(windows) > reached else joint
-        return _sigmoid(self.slope * max(joint, late) + self.intercept)
+        return _sigmoid(self.slope * (LEXICAL_SHARE * lexical + (1 - LEXICAL_SHARE) * semantic) + self.intercept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,26 +111,47 @@ class Heads:
         with path.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
+    def read(self, texts: Sequence[str], encode: Encode) -> tuple[Floats, dict[str, Floats]]:
+        """Embeddings and scores of the texts: what a backend answers.
+
+        A sentence planted in a long text is drowned in its embedding, so the `suspects` of each long text are
+        encoded too, and its injection score is the highest of theirs and its own.
+        """
+        embeddings = encode(texts)
+        scores = self.scores(texts, embeddings)
+        for position, text in enumerate(texts):
+            if suspects := self.suspects(text):
+                highest = float(self.scores(suspects, encode(suspects))["injection"].max())
+                odds = highest / (1 - highest + 1e-9) * SUSPECT_ODDS
+                scores["injection"][position] = max(scores["injection"][position], odds / (1 + odds))
+        return embeddings, scores
+
     def scores(self, texts: Sequence[str], embeddings: Floats) -> dict[str, Floats]:
         """Probabilities by head, shape (len(texts),) each. `embeddings`: one row per text, the encoder's.
 
-        `injection` is the highest over all windows of a text, `difficulty` is read once, from its two ends.
+        Reads what the embedding covers of a text, about 1,200 characters; `read` sees all of it.
         """
         if len(texts) != len(embeddings):
             raise ValueError(f"heads: {len(texts)} texts but {len(embeddings)} embeddings; give one row per text")
         rows = [self._score(text, seen) for text, seen in zip(texts, embeddings, strict=True)]
         return {name: np.array([row[name] for row in rows], dtype=np.float32) for name in NAMES}
 
+    def suspects(self, text: str) -> tuple[str, ...]:
+        """Up to SUSPECTS sentences of a long text, or pairs of them, whose words look most like an injection."""
+        if len(text) <= WINDOW:
+            return ()
+        ranked = sorted(sentences(text), key=lambda part: self.logits(normalised(part))["injection"], reverse=True)
+        return tuple(ranked[:SUSPECTS])
+
     def _score(self, text: str, seen: Floats) -> dict[str, float]:
         plain = normalised(text)
-        injection, difficulty = self.heads["injection"], self.heads["difficulty"]
         parts = [self.logits(part) for part in windows(plain)]
-        suspicious = np.array([part["injection"] for part in parts], dtype=np.float32)
         # A short text is its own two ends: its features are not counted twice.
-        hard = parts[0] if len(parts) == 1 else self.logits(ends(plain))
+        whole = parts[0] if len(parts) == 1 else self.logits(ends(plain))
+        injection, difficulty = self.heads["injection"], self.heads["difficulty"]
         return {
-            "injection": injection.probability(suspicious, seen),
-            "difficulty": difficulty.probability(np.array([hard["difficulty"]], dtype=np.float32), seen),
+            "injection": injection.probability(max(part["injection"] for part in parts), seen),
+            "difficulty": difficulty.probability(whole["difficulty"], seen),
         }
 
     def logits(self, part: str) -> dict[str, float]:
@@ -133,12 +160,12 @@ class Heads:
         return {name: float(head.lexical[buckets] @ values) + head.lexical_bias for name, head in self.heads.items()}
 
 
-_SCALARS = ("lexical_bias", "embedding_bias", "late_bias", "slope", "intercept")
+_SCALARS = ("lexical_bias", "embedding_bias", "slope", "intercept")
 
 
 def layout() -> str:
     """Names the feature layout; weights trained for another one are noise."""
-    return f"1/{BLOCK}/{WORD_SIZES}/{BYTE_SIZES}/{WINDOW}"
+    return f"2/{BLOCK}/{WORD_SIZES}/{BYTE_SIZES}/{WINDOW}/{END}"
 
 
 def normalised(text: str) -> str:
@@ -149,16 +176,28 @@ def normalised(text: str) -> str:
 
 
 def windows(text: str) -> list[str]:
-    """`text` in overlapping stretches of WINDOW characters; one stretch where it is at most half as long again."""
+    """The first REACHED overlapping stretches of WINDOW characters; one where `text` is at most half as long again."""
     if len(text) <= WINDOW * 3 // 2:
         return [text]
     step = WINDOW // 2
-    return [text[start : start + WINDOW] for start in range(0, len(text) - step, step)]
+    return [text[start : start + WINDOW] for start in range(0, len(text) - step, step)][:REACHED]
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences and lines, at most WINDOW characters each, and every two neighbours that fit together in one."""
+    joined: list[str] = []
+    for part in _SENTENCE_END.split(text):
+        if joined and len(joined[-1]) < SHORTEST:
+            joined[-1] += f" {part.strip()}"
+        elif part.strip():
+            joined.append(part.strip())
+    single = [part[start : start + WINDOW] for part in joined for start in range(0, len(part), WINDOW)]
+    return single + [f"{one} {other}" for one, other in pairwise(single) if len(one) + len(other) < WINDOW]
 
 
 def ends(text: str) -> str:
     """The question stands before or after what it is about."""
-    return text if len(text) <= 2 * WINDOW else f"{text[:WINDOW]} {text[-WINDOW:]}"
+    return text if len(text) <= 2 * END else f"{text[:END]} {text[-END:]}"
 
 
 def weighted(text: str, idf: Floats) -> tuple[Buckets, Floats]:

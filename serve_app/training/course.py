@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from serve_app.heads import NAMES, Floats, Head, Heads, layout
+from serve_app.heads import NAMES, Encode, Floats, Head, Heads, layout
 from serve_app.training import sources
 from serve_app.training.examples import Example, written
 from serve_app.training.fit import (
@@ -27,7 +27,6 @@ from serve_app.training.fit import (
     threshold_at,
 )
 
-Encode = Callable[[Sequence[str]], Floats]
 Say = Callable[[str], None]
 
 TEMPLATES = {"injection": ("attacks", "benign"), "difficulty": ("hard", "easy")}
@@ -41,7 +40,8 @@ WEAKNESSES = (
     "`deepset` labels some ordinary off-topic questions as attacks, and many of `cyberseceval` are attacks only "
     "beside their system prompt: no reader of the question alone finds those.",
     "Requests for harm are not injections: this head lets them pass.",
-    "An attack beyond the first 256 tokens is judged by its words alone, with a stricter limit.",
+    "Of a long text, the first 256 tokens and the three most suspicious sentences are read: an attack spread over many "
+    "harmless-looking sentences further down is not seen.",
     "English, some German; other languages have a handful of templates.",
     "`difficulty` is a judgement of the question's form (lookup or short fact against code, comparison, several steps, "
     "synthesis), labelled by template and by source, never by whether a small model failed.",
@@ -68,6 +68,8 @@ def train(folder: Path, extra: Sequence[Path], encode: Encode, say: Say) -> tupl
         say(f"{name}: leaving out one source at a time")
         description[name]["left_out"] = _left_out(samples)
     made = Heads(heads, idf, thresholds)
+    say("injection: planting attacks in long texts")
+    description["injection"]["planted"] = _planted(data["injection"], encode)
     description["injection"]["only_measured"] = _only_measured(made, folder, encode)
     return made, _described(description)
 
@@ -90,8 +92,10 @@ def _samples(name: str, examples: Sequence[Example], encode: Encode) -> list[Sam
 def _threshold(name: str, verdicts: Sequence[Verdict], chosen: Scaling) -> float:
     if name != "injection":
         return EVEN_ODDS
-    probability = np.array([verdict.probability(chosen) for verdict in verdicts])
-    return threshold_at(probability, np.array([verdict.example.positive for verdict in verdicts]))
+    # Sentences of pages are nobody's questions, and easy: they would make room for other mistakes.
+    asked = [verdict for verdict in verdicts if not verdict.example.source.startswith("sentences-")]
+    probability = np.array([verdict.probability(chosen) for verdict in asked])
+    return threshold_at(probability, np.array([verdict.example.positive for verdict in asked]))
 
 
 def _figures(verdicts: Sequence[Verdict], chosen: Scaling, threshold: float) -> dict[str, Any]:
@@ -115,8 +119,7 @@ def _left_out(samples: Sequence[Sample]) -> dict[str, Any]:
         known = [sample for sample in samples if not _hidden(sample.example, source)]
         if len(set(labels(known).tolist())) == len(set(labels(hidden).tolist())) == 2:
             idf = fit_idf(known)
-            plain = scaling(verdicts := judged(fit_head(known, idf), hidden, idf))
-            values = np.array([verdict.logit(plain) for verdict in verdicts])
+            values = np.array([verdict.logit for verdict in judged(fit_head(known, idf), hidden, idf)])
             limit = threshold_at(values, labels(hidden))
             found[source] = _share([bool(yes) for yes in values[labels(hidden)] >= limit])
     return found
@@ -126,12 +129,35 @@ def _hidden(example: Example, source: str) -> bool:
     return example.source == source if example.positive else example.fold == 0
 
 
+def _planted(samples: Sequence[Sample], encode: Encode) -> dict[str, Any]:
+    """Short attacks as the last line of 2,500 characters, and long benign texts whole: all of a fold not trained on."""
+    known = [sample for sample in samples if sample.example.fold != 0]
+    hidden = [sample for sample in samples if sample.example.fold == 0]
+    idf = fit_idf(known)
+    verdicts = judged(head := fit_head(known, idf), hidden, idf)
+    head = replace(head, **asdict(chosen := scaling(verdicts)))
+    heads = Heads(dict.fromkeys(NAMES, head), idf, {"injection": _threshold("injection", verdicts, chosen)})
+    hosts = [s.example.text for s in hidden if not s.example.positive and len(s.example.text) > 1_200]
+    guests = [s.example.text for s in hidden if s.example.positive and len(s.example.text) < 300]
+    if not hosts:
+        return {}
+    found = {
+        "attack in the last line": [f"{hosts[n % len(hosts)][:2_500]}\n{text}" for n, text in enumerate(guests)],
+        "none, false positives": [host[:10_000] for host in hosts],
+    }
+    return {name: _share(_blocked(heads, texts, encode)) for name, texts in found.items()}
+
+
+def _blocked(heads: Heads, texts: Sequence[str], encode: Encode) -> list[bool]:
+    scores = [float(heads.read([text], encode)[1]["injection"][0]) for text in texts]
+    return [score >= heads.thresholds["injection"] for score in scores]
+
+
 def _only_measured(heads: Heads, folder: Path, encode: Encode) -> dict[str, Any]:
-    found: dict[str, list[bool]] = defaultdict(list)
-    for sample in sources.read(folder, "injection", sources.REPORTED):
-        score = heads.scores([sample.text], encode([sample.text]))["injection"][0]
-        found[sample.source].append(bool(score >= heads.thresholds["injection"]))
-    return {source: _share(yes) for source, yes in found.items()}
+    texts: dict[str, list[str]] = defaultdict(list)
+    for example in sources.read(folder, "injection", sources.REPORTED):
+        texts[example.source].append(example.text)
+    return {source: _share(_blocked(heads, found, encode)) for source, found in texts.items()}
 
 
 def _share(yes: Sequence[bool]) -> dict[str, float]:
@@ -147,7 +173,8 @@ def _described(figures: dict[str, Any]) -> dict[str, Any]:
             "`recall` and `false_positives`: out of fold (five folds; near-duplicates and sentences of one template "
             f"share a fold). The injection threshold blocks {FALSE_POSITIVES:.0%} of the benign texts. `left_out`: "
             "nothing of that source trained, at 1 % false positives on a fifth of the benign texts, unseen too. "
-            "`only_measured`: labels are not this head's question, share flagged."
+            "`planted`: in long texts, one fold not trained on. `only_measured`: share flagged, the labels "
+            "are not this head's question."
         ),
         "licences": {source.name: source.licence for source in known} | {"manta-*": "Apache-2.0"},
         "heads": figures,

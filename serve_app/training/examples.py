@@ -27,9 +27,12 @@ class Example:
 
     @property
     def fold(self) -> int:
-        """Stable: it depends on the source and the group alone, never on what else is in the data."""
-        key = self.group or _NOT_LETTERS.sub("", self.text.lower())[:60]
-        return zlib.crc32(f"{self.source}/{key}".encode("utf-8", "replace")) % FOLDS
+        """Stable: it depends on the group or the text alone, never on what else is in the data."""
+        return zlib.crc32(self.key.encode("utf-8", "replace")) % FOLDS
+
+    @property
+    def key(self) -> str:
+        return self.group or f"{self.source}/{_NOT_LETTERS.sub('', self.text.lower())[:60]}"
 
 
 def templates(name: str) -> Iterator[tuple[str, str, list[str]]]:

@@ -13,16 +13,9 @@ from serve_app.training.examples import FOLDS, Example
 
 FALSE_POSITIVES = 0.01
 """Share of the benign validation texts that the threshold lets be blocked."""
-LATE_FALSE_POSITIVES = 0.001
-"""The same per window that the embedding did not see: a long text has many."""
-MOST_WINDOWS = 12
-"""Windows of one text that train: a manual page must not outweigh a hundred questions."""
 LEXICAL_STRENGTH = 50.0
 EMBEDDING_STRENGTH = 10.0
 """scikit-learn's C of the two logistic regressions."""
-
-SILENT = -1e9
-"""A late bias that no window overcomes."""
 
 _ONES = np.ones(2 * BLOCK, dtype=np.float32)
 
@@ -40,7 +33,6 @@ class Sample:
 class Scaling:
     """The part of a Head that is chosen on texts it was not trained on."""
 
-    late_bias: float
     slope: float
     intercept: float
 
@@ -50,20 +42,10 @@ class Verdict:
     """What an unscaled head said of an example."""
 
     example: Example
-    lexical: Floats
-    """One logit per window."""
-    semantic: float
-    """The embedding's logit."""
+    logit: float
 
     def probability(self, scaling: Scaling) -> float:
-        # The real rule, on a head whose weights are already multiplied out: training cannot drift from serving.
-        nothing = np.zeros(0, dtype=np.float32)
-        head = Head(nothing, 0.0, nothing, self.semantic, scaling.late_bias, scaling.slope, scaling.intercept)
-        return head.probability(self.lexical, nothing)
-
-    def logit(self, scaling: Scaling) -> float:
-        probability = min(max(self.probability(scaling), 1e-12), 1 - 1e-12)
-        return float(np.log(probability / (1 - probability)))
+        return float(1 / (1 + np.exp(-(scaling.slope * self.logit + scaling.intercept))))
 
 
 def prepared(head: str, examples: Sequence[Example], embeddings: Floats) -> list[Sample]:
@@ -76,7 +58,7 @@ def prepared(head: str, examples: Sequence[Example], embeddings: Floats) -> list
 
 def fit_idf(samples: Sequence[Sample]) -> Floats:
     """ln((1 + n) / (1 + df)) + 1, and 0 for a bucket that no training text has."""
-    parts = [part for sample in samples for part in _training_parts(sample)]
+    parts = [part for sample in samples for part in sample.parts]
     frequency = np.zeros(2 * BLOCK, dtype=np.float32)
     for part in parts:
         buckets, _ = weighted(part, _ONES)
@@ -86,21 +68,22 @@ def fit_idf(samples: Sequence[Sample]) -> Floats:
 
 
 def fit_head(samples: Sequence[Sample], idf: Floats) -> Head:
-    """A head without scaling, that does not listen to late windows yet. Needs examples of both labels."""
+    """A head without scaling. Needs examples of both labels."""
     if len(set(labels(samples).tolist())) < 2:
         raise ValueError(f"the {len(samples)} texts to train on have one label only; give examples of both")
     lexical, lexical_bias = _lexical(samples, idf)
     embedding, embedding_bias = _embedding(samples)
-    return Head(lexical, lexical_bias, embedding, embedding_bias, late_bias=SILENT, slope=1.0, intercept=0.0)
+    return Head(lexical, lexical_bias, embedding, embedding_bias, slope=1.0, intercept=0.0)
 
 
 def judged(head: Head, samples: Sequence[Sample], idf: Floats) -> list[Verdict]:
     verdicts = []
     for sample in samples:
         pairs = (weighted(part, idf) for part in sample.parts)
-        logits = [float(head.lexical[buckets] @ values) + head.lexical_bias for buckets, values in pairs]
-        semantic = float(head.embedding @ sample.seen) + head.embedding_bias
-        verdicts.append(Verdict(sample.example, np.array(logits, dtype=np.float32), semantic))
+        lexical = max(float(head.lexical[buckets] @ values) + head.lexical_bias for buckets, values in pairs)
+        # The head's own rule, unscaled: training cannot drift from serving.
+        probability = min(max(head.probability(lexical, sample.seen), 1e-12), 1 - 1e-12)
+        verdicts.append(Verdict(sample.example, float(np.log(probability / (1 - probability)))))
     return verdicts
 
 
@@ -116,13 +99,9 @@ def out_of_fold(samples: Sequence[Sample]) -> list[Verdict]:
 
 def scaling(verdicts: Sequence[Verdict]) -> Scaling:
     positive = np.array([verdict.example.positive for verdict in verdicts])
-    plain = Scaling(late_bias=SILENT, slope=1.0, intercept=0.0)
-    joint = np.array([verdict.logit(plain) for verdict in verdicts])
+    joint = np.array([verdict.logit for verdict in verdicts])
     platt = LogisticRegression(C=1e6, class_weight="balanced").fit(joint[:, None], positive)
-    # A late window must be as rare among benign windows as LATE_FALSE_POSITIVES to reach the logit that blocks.
-    benign = np.concatenate([verdict.lexical for verdict in verdicts if not verdict.example.positive])
-    late_bias = threshold_at(joint, positive) - float(np.quantile(benign, 1 - LATE_FALSE_POSITIVES))
-    return Scaling(late_bias=late_bias, slope=float(platt.coef_[0, 0]), intercept=float(platt.intercept_[0]))
+    return Scaling(slope=float(platt.coef_[0, 0]), intercept=float(platt.intercept_[0]))
 
 
 def threshold_at(values: NDArray[np.floating], positive: NDArray[np.bool_], rate: float = FALSE_POSITIVES) -> float:
@@ -138,7 +117,7 @@ def labels(samples: Sequence[Sample]) -> NDArray[np.bool_]:
 def _lexical(train: Sequence[Sample], idf: Floats) -> tuple[Floats, float]:
     pairs, positive, weights = [], [], []
     for sample in train:
-        parts = _training_parts(sample)
+        parts = sample.parts
         pairs += [weighted(part, idf) for part in parts]
         positive += [sample.example.positive] * len(parts)
         weights += [min(len(parts), 3) / len(parts)] * len(parts)
@@ -159,7 +138,3 @@ def _embedding(train: Sequence[Sample]) -> tuple[Floats, float]:
     model = LogisticRegression(C=EMBEDDING_STRENGTH, class_weight="balanced", max_iter=1_000)
     model.fit(np.stack([sample.seen for sample in train]), labels(train))
     return model.coef_[0].astype(np.float32), float(model.intercept_[0])
-
-
-def _training_parts(sample: Sample) -> tuple[str, ...]:
-    return sample.parts[:: -(-len(sample.parts) // MOST_WINDOWS)]

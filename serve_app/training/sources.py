@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serve_app.heads import sentences
 from serve_app.training.examples import Example
 
 Row = dict[str, Any]
@@ -26,6 +27,8 @@ class Source:
     difficulty: Callable[[Row], Label] = field(default=lambda row: None)
     most: int = 2_000
     """Rows read at most, spread evenly over the file."""
+    sentences: int = 0
+    """Sentences of each text that are examples of their own."""
 
 
 def _yes(row: Row) -> Label:
@@ -45,7 +48,7 @@ def _safe(row: Row) -> Label:
 
 
 def _page(name: str) -> Source:
-    return Source(f"pages-{name}", f"docs-corpus/{name}.jsonl.gz", "Apache-2.0", "text", _no, most=120)
+    return Source(f"pages-{name}", f"docs-corpus/{name}.jsonl.gz", "Apache-2.0", "text", _no, most=120, sentences=6)
 
 
 # Requests for harm (AdvBench, HarmBench, StrongREJECT, XSTest's unsafe half) are no injections and no good benign
@@ -86,8 +89,18 @@ def read(folder: Path, head: str, sources: tuple[Source, ...] = SOURCES) -> list
         for row in rows[:: max(1, len(rows) // source.most)]:
             verdict = label(row)
             if verdict is not None and row[source.column].strip():
-                found.append(Example(row[source.column], verdict, source.name))
+                found += _examples(source, row[source.column], verdict)
     return found
+
+
+def _examples(source: Source, text: str, verdict: bool) -> list[Example]:
+    """The text and, of a long one, some sentences: `Heads.read` judges those too."""
+    whole = Example(text, verdict, source.name)
+    if source.sentences == 0:
+        return [whole]
+    parts = sentences(text)
+    spread = parts[:: max(1, len(parts) // source.sentences)][: source.sentences]
+    return [whole, *(Example(part, verdict, f"sentences-{source.name}", whole.key) for part in spread)]
 
 
 def given(path: Path, head: str) -> list[Example]:

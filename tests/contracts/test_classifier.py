@@ -62,7 +62,7 @@ def threshold() -> float:
 
 async def test_embeddings_are_unit_rows_of_float32_in_order(classifier: Classifier) -> None:
     rows = await classifier.encode(TEXTS)
-    assert (rows.shape, rows.dtype) == ((len(TEXTS), 384), np.float32)
+    assert (rows.shape, rows.dtype.name) == ((len(TEXTS), 384), "float32")
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
     assert np.argmax(rows @ (await classifier.encode((ATTACK,)))[0]) == TEXTS.index(ATTACK)
 
@@ -110,7 +110,7 @@ async def test_an_ordinary_question_stays_below_the_threshold(
 
 async def test_an_attack_at_the_end_of_a_long_text_is_seen(classifier: Classifier, threshold: float) -> None:
     harmless = (await classifier.classify(LONG)).scores["injection"]
-    planted = (await classifier.classify(f"{LONG} {ATTACK} {ATTACKS[2]}")).scores["injection"]
+    planted = (await classifier.classify(f"{LONG} {ATTACK}")).scores["injection"]
     assert harmless < threshold <= planted
 
 
