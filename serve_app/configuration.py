@@ -22,6 +22,8 @@ from serve_app.settings import (
 DATA_PREFIX = "var/"
 CPU_CONTEXT_TOKENS = 8_192
 """Longest context of a model on a CPU: its key-value cache has to fit beside everything else on a laptop."""
+TOOL_PARSERS = {"llama": "llama3_json", "llama4": "llama4_json", "mistral": "mistral", "gpt_oss": "openai"}
+"""How a family of models writes a tool call, by config.json's `model_type`; the others mostly write as Hermes does."""
 
 
 class InvalidConfig(ValueError):
@@ -174,11 +176,17 @@ def with_model(config: Config, model: str, *, gpu: bool, tensor_parallel_size: i
     folder = Path(model).expanduser()
     source = str(folder.resolve()) if folder.is_dir() else model
     model_id = folder.name if folder.is_dir() else model
-    positions = int(facts_of(source).get("max_position_embeddings", CPU_CONTEXT_TOKENS))
+    facts = facts_of(source)
+    positions = int(facts.get("max_position_embeddings", CPU_CONTEXT_TOKENS))
     context = positions if gpu else min(positions, CPU_CONTEXT_TOKENS)
     llm_config = vllm_on_gpu(tensor_parallel_size) if gpu else vllm_on_cpu(tensor_parallel_size)
     llm_config["model_loading_config"] = {"model_id": model_id, "model_source": source}
-    llm_config["engine_kwargs"] |= {"max_model_len": context, "tensor_parallel_size": tensor_parallel_size}
+    llm_config["engine_kwargs"] |= {
+        "max_model_len": context,
+        "tensor_parallel_size": tensor_parallel_size,
+        "enable_auto_tool_choice": True,
+        "tool_call_parser": TOOL_PARSERS.get(str(facts.get("model_type", "")), "hermes"),
+    }
     name = model_id.replace("/", "--")
     application = Application(name=name, import_path=VLLM_BUILDER, args=VllmSettings(llm_config=llm_config))
     check_tensor_parallel(application)

@@ -1,5 +1,6 @@
 """An engine without weights: it quotes the sentences of the passages that answer, and says so when none does."""
 
+import asyncio
 import re
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,9 @@ NOT_SEARCHED = (
 SEARCH_FAILED = "This model answers only from documents and they cannot be searched at the moment: try again shortly."
 
 PIECE = re.compile(r"\s*\S+\s*")
+
+ENCODER_DEADLINE_S = 1.0
+"""After this the words alone decide: an answer from them now is better than a better one later."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,10 @@ class ExtractiveEngine:
         if self.encode is None or not found:
             return None
         try:
-            rows = await self.encode(tuple(candidate.reading for candidate in found))
-            question = (await self.encode((turn.question,)))[0] if turn.embedding is None else turn.embedding
-        except ClassifierUnavailable:
+            async with asyncio.timeout(min(ENCODER_DEADLINE_S, turn.seconds_left)):
+                rows = await self.encode(tuple(candidate.reading for candidate in found))
+                question = (await self.encode((turn.question,)))[0] if turn.embedding is None else turn.embedding
+        except (TimeoutError, ClassifierUnavailable):
             return None
         cosines: NDArray[np.float32] = rows @ question
         return cosines

@@ -23,8 +23,8 @@ def error(response: httpx.Response) -> dict[str, Any]:
 
 
 def test_no_key_and_an_unknown_key_are_401(service: Running) -> None:
-    for key in ("", "sk-unknown"):
-        response = service.post("/v1/chat/completions", key, json={})
+    anonymous = httpx.post(f"{service.url}/v1/chat/completions", json={})
+    for response in (anonymous, service.post("/v1/chat/completions", "sk-unknown", json={})):
         assert (response.status_code, error(response)["code"]) == (401, "invalid_api_key")
 
 
