@@ -19,5 +19,6 @@ class Instant:
         """Answers once it is constructed."""
 
 
-def build_instant() -> Application:
+def build_instant(arguments: dict[str, str]) -> Application:
+    """Takes no arguments; Serve wants a builder to have the parameter."""
     return serve.deployment(name="engine", max_ongoing_requests=1_000, ray_actor_options={"num_cpus": 0.1})(Instant).bind()

@@ -138,6 +138,8 @@ def service() -> Iterator[tuple[Service, psutil.Process]]:
         )
         with running(tree, "127.0.0.1", free_ports(1)[0], Path(runtime)) as started:
             while set(started.states().values()) != {"RUNNING"} or not is_ready(started.url):
+                if failure := started.failure():
+                    raise RuntimeError(failure)
                 time.sleep(0.1)
             yield started, psutil.Process()
 
@@ -154,7 +156,7 @@ def ingest(url: str) -> None:
     client = openai.OpenAI(base_url=f"{url}/v1", api_key=KEY)
     corpus = ROOT.parent / "shared" / "data" / "eval" / "docs-corpus" / "kuberay.jsonl.gz"
     files = [corpus] if corpus.exists() else [ROOT / "README.md", *sorted(ROOT.glob("serve_app/**/*.py"))]
-    command = [sys.executable, "-m", "serve_app.cli.main", "ingest", *map(str, files)]
+    command = [str(Path(sys.executable).parent / "manta"), "ingest", *map(str, files)]
     subprocess.run(command, check=True, env={**os.environ, "MANTA_URL": url, "MANTA_API_KEY": KEY}, cwd=ROOT)
     assert client.vector_stores.list().data
 

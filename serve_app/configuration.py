@@ -22,8 +22,8 @@ from serve_app.settings import (
 DATA_PREFIX = "var/"
 CPU_CONTEXT_TOKENS = 8_192
 """Longest context of a model on a CPU: its key-value cache has to fit beside everything else on a laptop."""
-TOOL_PARSERS = {"llama": "llama3_json", "llama4": "llama4_json", "mistral": "mistral", "gpt_oss": "openai"}
-"""How a family of models writes a tool call, by config.json's `model_type`; the others mostly write as Hermes does."""
+TOOL_PARSERS = {"<tool_call>": "hermes", "<|python_tag|>": "llama3_json", "[TOOL_CALLS]": "mistral"}
+"""vLLM's parser of tool calls, by the mark that a model's chat template writes them with."""
 
 
 class InvalidConfig(ValueError):
@@ -122,20 +122,31 @@ def model_facts(llm_config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def facts_of(source: str) -> dict[str, Any]:
-    file = Path(source) / "config.json"
-    if not file.is_file():
-        from huggingface_hub import try_to_load_from_cache
-        from huggingface_hub.errors import HFValidationError
-
-        try:
-            cached = try_to_load_from_cache(source, "config.json")
-        except HFValidationError:
-            return {}
-        if not isinstance(cached, str):
-            return {}
-        file = Path(cached)
-    facts: dict[str, Any] = json.loads(file.read_text())
+    facts: dict[str, Any] = json.loads(model_file(source, "config.json") or "{}")
     return facts.get("text_config", facts)
+
+
+def tool_parser(source: str) -> str | None:
+    """By the model's chat template where it is at hand; a wrong parser would keep vLLM from starting."""
+    template = model_file(source, "chat_template.jinja") + model_file(source, "tokenizer_config.json")
+    if not template and "qwen" in source.lower():
+        return "hermes"
+    return next((parser for mark, parser in TOOL_PARSERS.items() if mark in template), None)
+
+
+def model_file(source: str, name: str) -> str:
+    """A file of a model, from its folder or from the hub's cache on this machine; empty where it is in neither."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    file = Path(source) / name
+    if not file.is_file():
+        try:
+            cached = try_to_load_from_cache(source, name)
+        except HFValidationError:
+            return ""
+        file = Path(cached) if isinstance(cached, str) else file
+    return file.read_text() if file.is_file() else ""
 
 
 def at_home(config: Config, folder: Path) -> Config:
@@ -181,12 +192,9 @@ def with_model(config: Config, model: str, *, gpu: bool, tensor_parallel_size: i
     context = positions if gpu else min(positions, CPU_CONTEXT_TOKENS)
     llm_config = vllm_on_gpu(tensor_parallel_size) if gpu else vllm_on_cpu(tensor_parallel_size)
     llm_config["model_loading_config"] = {"model_id": model_id, "model_source": source}
-    llm_config["engine_kwargs"] |= {
-        "max_model_len": context,
-        "tensor_parallel_size": tensor_parallel_size,
-        "enable_auto_tool_choice": True,
-        "tool_call_parser": TOOL_PARSERS.get(str(facts.get("model_type", "")), "hermes"),
-    }
+    llm_config["engine_kwargs"] |= {"max_model_len": context, "tensor_parallel_size": tensor_parallel_size}
+    if parser := tool_parser(source):
+        llm_config["engine_kwargs"] |= {"enable_auto_tool_choice": True, "tool_call_parser": parser}
     name = model_id.replace("/", "--")
     application = Application(name=name, import_path=VLLM_BUILDER, args=VllmSettings(llm_config=llm_config))
     check_tensor_parallel(application)
