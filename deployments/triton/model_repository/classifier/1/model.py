@@ -28,10 +28,11 @@ class TritonPythonModel:
         given = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy()
         texts = [text.decode("utf-8", "replace") for text in given]
         wanted = set(request.requested_output_names())
-        arrays = {"EMBEDDING": self.encoder.encode(texts)}
-        if wanted != {"EMBEDDING"}:
-            scores = self.heads.scores(texts, arrays["EMBEDDING"])
-            arrays |= {name.upper(): values for name, values in scores.items()}
+        if wanted == {"EMBEDDING"}:
+            arrays = {"EMBEDDING": self.encoder.encode(texts)}
+        else:
+            embeddings, scores = self.heads.read(texts, self.encoder.encode)
+            arrays = {"EMBEDDING": embeddings, **{name.upper(): values for name, values in scores.items()}}
         outputs = [pb_utils.Tensor(name, np.ascontiguousarray(arrays[name])) for name in arrays if name in wanted]
         return pb_utils.InferenceResponse(output_tensors=outputs)
 
