@@ -91,9 +91,14 @@ class Ingestion:
             raise Abandoned
 
     async def _embeddings(self, excerpts: Sequence[Excerpt]) -> NDArray[np.float32]:
+        """Texts of a length are encoded together: a batch costs as much as its longest text in each row."""
         texts = [one.encoded for one in excerpts]
-        batches = [tuple(texts[at : at + ENCODED_AT_ONCE]) for at in range(0, len(texts), ENCODED_AT_ONCE)]
-        return np.concatenate([await self.encode(batch) for batch in batches])
+        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+        rows: dict[int, NDArray[np.float32]] = {}
+        for start in range(0, len(order), ENCODED_AT_ONCE):
+            batch = order[start : start + ENCODED_AT_ONCE]
+            rows.update(zip(batch, await self.encode(tuple(texts[at] for at in batch)), strict=True))
+        return np.stack([rows[at] for at in range(len(texts))])
 
     async def _wanted(self, work: AttachedFile) -> bool:
         try:

@@ -77,7 +77,7 @@ def pdf(*pages: str, bookmarks: tuple[tuple[str, int], ...] = (), password: str 
         content.set_data(f"BT /F1 12 Tf 14 TL 72 720 Td {lines} ET".encode())
         page[NameObject("/Contents")] = writer._add_object(content)
     for name, number in bookmarks:
-        writer.add_outline_item(name, page_number=number)
+        writer.add_outline_item(title=name, page_number=number)
     if title:
         writer.add_metadata({"/Title": title})
     if password:

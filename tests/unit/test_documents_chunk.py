@@ -119,3 +119,11 @@ def test_the_encoders_own_tokens_are_counted() -> None:
     count = token_count(minilm_tokenizer())
     assert count("Roll back the model.") == 5
     assert count("word " * 600) == 600
+
+
+def test_a_page_of_base64_is_not_one_token() -> None:
+    count = token_count(minilm_tokenizer())
+    blob = Document(source="s", title="", blocks=(prose("QUJD" * 25_000),))
+    made = list(excerpts(blob, count=count, most_tokens=200))
+    assert max(len(one.text) for one in made) < 3_000
+    assert sum(len(one.text) for one in made) == 100_000
