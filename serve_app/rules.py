@@ -3,7 +3,9 @@
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from serve_app.turn import Finding
 
 SUSPECT = re.compile(
     r"@"
@@ -91,6 +93,31 @@ def suspicious(text: str) -> bool:
     True of a text is true of every text around it, so a part of an answer can be judged alone.
     """
     return SUSPECT.search(text) is not None
+
+
+def disjoint(text: str, found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings without overlaps, in the order of the text: the longest stay whole, then the surest.
+
+    Of the others remains what is suspicious by itself: half a number beside an address must not pass.
+    """
+    kept: list[Finding] = []
+    for finding in sorted(found, key=lambda f: (f.start - f.end, -f.score, f.start, f.kind)):
+        for start, end in _uncovered(finding, kept):
+            if suspicious(text[start:end]):
+                kept.append(replace(finding, start=start, end=end))
+    return tuple(sorted(kept, key=lambda f: f.start))
+
+
+def _uncovered(finding: Finding, kept: Iterable[Finding]) -> list[tuple[int, int]]:
+    free: list[tuple[int, int]] = []
+    start = finding.start
+    for other in sorted(kept, key=lambda f: f.start):
+        if other.end <= start or other.start >= finding.end:
+            continue
+        if start < other.start:
+            free.append((start, other.start))
+        start = other.end
+    return [*free, (start, finding.end)] if start < finding.end else free
 
 
 def plain(text: str) -> str:

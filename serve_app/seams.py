@@ -65,7 +65,7 @@ def units(text: str, *, at_end: bool) -> Units:
 
 
 def _word_start(text: str, position: int) -> int:
-    while position > 0 and not text[position - 1].isspace():
+    while position > 0 and not text[position - 1].isspace() and not UNSPACED_PAIR.match(text, position - 1):
         position -= 1
     return position
 

@@ -2,7 +2,7 @@
 
 import re
 
-from serve_app.rules import DenyList, lexical_policy, suspicious
+from serve_app.rules import DenyList, disjoint, lexical_policy, suspicious
 from serve_app.turn import Finding, Screening
 
 PATTERNS = (
@@ -28,10 +28,5 @@ class MemoryScreener:
 
 
 def _findings(text: str) -> tuple[Finding, ...]:
-    kept: list[Finding] = []
-    for kind, pattern in PATTERNS:
-        for match in pattern.finditer(text):
-            free = all(match.end() <= other.start or match.start() >= other.end for other in kept)
-            if free and suspicious(match[0]):
-                kept.append(Finding(kind, match.start(), match.end()))
-    return tuple(sorted(kept, key=lambda finding: finding.start))
+    found = [Finding(kind, *match.span()) for kind, pattern in PATTERNS for match in pattern.finditer(text)]
+    return disjoint(text, (finding for finding in found if suspicious(text[finding.start : finding.end])))

@@ -27,7 +27,7 @@ from presidio_analyzer.predefined_recognizers import (
 )
 
 from serve_app.errors import ScreenerUnavailable
-from serve_app.rules import SUSPECT, DenyList, lexical_policy, suspicious
+from serve_app.rules import SUSPECT, DenyList, disjoint, lexical_policy, suspicious
 from serve_app.turn import Finding, Screening
 
 SURROUNDINGS = 120
@@ -219,7 +219,7 @@ class PresidioScreener:
         if not self._kinds:
             return ()
         found = (finding for start, end in _suspicious_parts(text) for finding in self._analyzed(text, start, end))
-        return _without_overlaps(found)
+        return disjoint(text, found)
 
     def _analyzed(self, text: str, start: int, end: int) -> Iterable[Finding]:
         part = text[start:end]
@@ -250,12 +250,3 @@ def _widened(text: str, start: int, end: int) -> tuple[int, int]:
     while end < len(text) and not text[end].isspace():
         end += 1
     return start, end
-
-
-def _without_overlaps(found: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Of those that overlap the longest, then the surest; in the order of the text."""
-    kept: list[Finding] = []
-    for finding in sorted(found, key=lambda f: (-(f.end - f.start), -f.score, f.start, f.kind)):
-        if all(finding.end <= other.start or finding.start >= other.end for other in kept):
-            kept.append(finding)
-    return tuple(sorted(kept, key=lambda f: f.start))

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.rules import DenyList, injection, lexical_policy, suspicious
+from serve_app.rules import DenyList, disjoint, injection, lexical_policy, suspicious
+from serve_app.turn import Finding
 
 
 def denied(text: str, *phrases: str) -> bool:
@@ -115,3 +116,16 @@ def test_no_text_makes_a_rule_slow(text: str) -> None:
     lexical_policy(text, DenyList.of(("project xenon",)))
     suspicious(text)
     assert time.process_time() - began < 2
+
+
+def test_of_two_overlapping_findings_the_longer_stays_and_the_rest_of_the_other_is_kept() -> None:
+    text = "+49 30 1234567 8000jane@firma.example"
+    phone, email = Finding("PHONE_NUMBER", 0, 19), Finding("EMAIL_ADDRESS", 15, len(text))
+    assert disjoint(text, (phone, email)) == (Finding("PHONE_NUMBER", 0, 15), email)
+
+
+def test_a_remainder_that_says_nothing_is_dropped() -> None:
+    text = "12 jane@firma.example"
+    assert disjoint(text, (Finding("EMAIL_ADDRESS", 3, len(text)), Finding("PHONE_NUMBER", 0, 5))) == (
+        Finding("EMAIL_ADDRESS", 3, len(text)),
+    )
