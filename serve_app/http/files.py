@@ -1,9 +1,11 @@
 """OpenAI's Files API."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
@@ -35,8 +37,25 @@ UPLOAD_SCHEMA: dict[str, Any] = {
 Authenticate = Callable[[Request], Caller] | Callable[[Request], Awaitable[Caller]]
 
 
+class NamedFaults(APIRoute):
+    """What is wrong with a parameter of the address is told in OpenAI's shape, by its name."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError as exc:
+                first = exc.errors()[0]
+                name = str(first["loc"][-1])
+                raise InvalidRequest(f"{name}: {first['msg']} (got {str(first.get('input'))[:80]!r})").at(name) from exc
+
+        return answer
+
+
 def files_router(library: LibraryPort, authenticate: Authenticate, max_file_bytes: int = 50 * 2**20) -> APIRouter:
-    router = APIRouter(prefix="/v1/files", tags=["files"])
+    router = APIRouter(prefix="/v1/files", tags=["files"], route_class=NamedFaults)
     Who = Annotated[Caller, Depends(authenticate)]
 
     @router.post("", openapi_extra=UPLOAD_SCHEMA)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from serve_app.documents.records import Paging, Status
 from serve_app.errors import ClassifierUnavailable
-from serve_app.http.files import Authenticate, list_object
+from serve_app.http.files import Authenticate, NamedFaults, list_object
 from serve_app.http.requests import read
 from serve_app.http.vector_store_wire import (
     AttributeChange,
@@ -48,7 +48,7 @@ Page = Annotated[Paging, Depends(paging)]
 
 
 def vector_stores_router(library: LibraryPort, authenticate: Authenticate, search: Search, embed: Embed) -> APIRouter:
-    router = APIRouter(prefix="/v1/vector_stores", tags=["vector stores"])
+    router = APIRouter(prefix="/v1/vector_stores", tags=["vector stores"], route_class=NamedFaults)
     _add_stores(router, library, authenticate)
     _add_search(router, library, authenticate, _Searching(search, embed))
     _add_files(router, library, authenticate)

@@ -225,3 +225,17 @@ def test_a_wrong_field_is_named(transport: TestClient, body: dict[str, object], 
     answer = transport.post("vector_stores", headers={"Authorization": "Bearer ann"}, json=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"].startswith(field)
+
+
+@pytest.mark.parametrize(
+    ("address", "field"),
+    [
+        ("files?limit=0", "limit"),
+        ("vector_stores?order=sideways", "order"),
+        ("vector_stores/x/files?filter=odd", "filter"),
+    ],
+)
+def test_a_wrong_parameter_is_named(transport: TestClient, address: str, field: str) -> None:
+    answer = transport.get(address, headers={"Authorization": "Bearer ann"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == field
