@@ -21,4 +21,6 @@ class Instant:
 
 def build_instant(arguments: dict[str, str]) -> Application:
     """Takes no arguments; Serve wants a builder to have the parameter."""
-    return serve.deployment(name="engine", max_ongoing_requests=1_000, ray_actor_options={"num_cpus": 0.1})(Instant).bind()
+    return serve.deployment(name="engine", max_ongoing_requests=1_000, ray_actor_options={"num_cpus": 0.1})(
+        Instant
+    ).bind()

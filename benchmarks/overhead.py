@@ -91,7 +91,8 @@ def main() -> None:
         report |= {f"first_token_{name}_ms": value for name, value in spread(grounded).items()}
         report |= {f"without_retrieval_{name}_ms": value for name, value in spread(bare).items()}
         report["stages_p50_ms"] = {
-            stage: round(statistics.median(asked.stages_ms[stage] for asked in grounded), 2) for stage in grounded[0].stages_ms
+            stage: round(statistics.median(asked.stages_ms[stage] for asked in grounded), 2)
+            for stage in grounded[0].stages_ms
         }
         report["per_token_ms"] = per_token_ms(client)
         report |= memory(process)
@@ -164,7 +165,14 @@ def ingest(url: str) -> None:
 def seconds_to_ready(arguments: list[str]) -> float:
     """From `manta serve` to its line that it is ready, everything installed and exported before."""
     with TemporaryDirectory(prefix="manta-") as folder:
-        command = [str(Path(sys.executable).parent / "manta"), "serve", "--port", str(free_ports(1)[0]), "--data", folder]
+        command = [
+            str(Path(sys.executable).parent / "manta"),
+            "serve",
+            "--port",
+            str(free_ports(1)[0]),
+            "--data",
+            folder,
+        ]
         begun = time.perf_counter()
         process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT)
         assert process.stdout is not None
@@ -186,7 +194,9 @@ def machine() -> dict[str, Any]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "not installed"
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     memory_gib = round(psutil.virtual_memory().total / 2**30)
     hardware = {"cpus": os.cpu_count(), "memory_gib": memory_gib, "kernel": platform.release(), "cpu": cpu_name()}
     return {**hardware, "python": platform.python_version(), "commit": commit.stdout.strip(), "versions": versions}
@@ -200,11 +210,14 @@ def cpu_name() -> str:
 def write(report: dict[str, Any], grounded: list[float], bare: list[float]) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "overhead.json").write_text(json.dumps(report, indent=2) + "\n")
-    rows = [f"| {name} | {report[name]} | {limit} | {verdict(report[name], limit)} |" for name, limit in TARGETS.items()]
+    rows = [
+        f"| {name} | {report[name]} | {limit} | {verdict(report[name], limit)} |" for name, limit in TARGETS.items()
+    ]
     table = "\n".join(["| figure | measured | asked at most | |", "|---|---|---|---|", *rows])
     stages = ", ".join(f"{stage} {spent} ms" for stage, spent in report["stages_p50_ms"].items())
     where = ", ".join(f"{key} {value}" for key, value in report["machine"].items() if key != "versions")
-    text = f"# Overhead\n\n{table}\n\nStages, p50: {stages}.\n\nMachine: {where}. Load before the run: {report['load_before']:.2f}.\n"
+    load = f"Load before the run: {report['load_before']:.2f}."
+    text = f"# Overhead\n\n{table}\n\nStages, p50: {stages}.\n\nMachine: {where}. {load}\n"
     (RESULTS / "overhead.md").write_text(text + "\n![distribution](overhead.png)\n")
     draw(grounded, bare)
     print(text)

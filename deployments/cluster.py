@@ -19,20 +19,37 @@ LONGEST_ANSWER_S = 3_600
 LOWEST_PORT, EPHEMERAL_PORT = 20_480, 32_768
 
 
-def environment(runtime: Path, host: str, port: int) -> dict[str, str]:
-    """What every Ray process must have before it starts: Serve reads these at import.
+SETTINGS: Mapping[str, str] = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(LONGEST_ANSWER_S),
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 * 2**20),
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAYLLM_ENABLE_REQUEST_PROMPT_LOGS": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""What every Ray process of every run has; Serve reads these at import, so they stand before it starts."""
 
-    Ports and sockets are free ones of this run, so that two services on one machine do not meet. What an outer
-    service left in our environment is kept only for the proxy's real binary: its wrapper must not wrap itself.
+
+def environment(runtime: Path, host: str, port: int) -> dict[str, str]:
+    """SETTINGS, and what is this run's own: free ports and sockets, so that two services on one machine do not meet.
+
+    What an outer service left in our environment is kept only for the proxy's real binary: its wrapper must not
+    wrap itself.
     """
     metrics, statistics, fallback_http, fallback_grpc, *ingress = free_ports(24, but=port)
     proxy = runtime / "haproxy"
     proxy.mkdir(parents=True, exist_ok=True)
     wanted = {
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(LONGEST_ANSWER_S),
+        **SETTINGS,
+        # Ray's own ports listen on every interface: without this run's token nobody can speak to them.
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(proxy / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(proxy / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(proxy),
@@ -46,23 +63,10 @@ def environment(runtime: Path, host: str, port: int) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ingress[9]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(ingress[10]),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ingress[19]),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-        "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 * 2**20),
-        # Ray's own ports listen on every interface: without this run's token nobody can speak to them.
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAYLLM_ENABLE_REQUEST_PROMPT_LOGS": "0",
-        "VLLM_NO_USAGE_STATS": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "RAY_DEDUP_LOGS": "0",
     }
     if host == LOOPBACK:
-        wanted |= {
-            "MANTA_HAPROXY": os.environ.get("MANTA_HAPROXY") or get_haproxy_binary(),
-            "RAY_SERVE_HAPROXY_BINARY_PATH": str(HERE / "haproxy-loopback"),
-        }
+        wanted["MANTA_HAPROXY"] = os.environ.get("MANTA_HAPROXY") or get_haproxy_binary()
+        wanted["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(HERE / "haproxy-loopback")
     return wanted
 
 
@@ -117,13 +121,17 @@ class Service:
         for name, overview in self._status().applications.items():
             if overview.status.value == "DEPLOY_FAILED":
                 reasons = [part.message for part in overview.deployments.values() if part.status.value != "HEALTHY"]
-                return f"application {name!r} does not start:\n" + "\n".join(map(last_line, reasons or [overview.message]))
+                return f"application {name!r} does not start:\n" + "\n".join(
+                    map(last_line, reasons or [overview.message])
+                )
         return None
 
 
 def last_line(trace: str) -> str:
     """What went wrong, without the frames of a remote traceback."""
-    raised = [line.strip() for line in trace.splitlines() if re.match(r"\w[\w.]*(Error|Exception|Config)\b.*:", line.strip())]
+    raised = [
+        line.strip() for line in trace.splitlines() if re.match(r"\w[\w.]*(Error|Exception|Config)\b.*:", line.strip())
+    ]
     return raised[-1] if raised else trace.strip()
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import numpy as np
@@ -28,7 +28,7 @@ from serve_app.ports import Query
 from serve_app.settings import ModelSettings
 from serve_app.turn import Passage, Screening, Signals, Turn
 
-Handle = DeploymentHandle[Any]
+Handle: TypeAlias = "DeploymentHandle[Any]"
 
 logger = logging.getLogger("manta")
 

@@ -48,7 +48,7 @@ class Classifier:
 class Retriever:
     """Searches, and owns the library: Milvus Lite and the catalog's SQLite have one process each as their owner."""
 
-    async def __init__(self, settings: GatewaySettings, classifier: Handle) -> None:
+    async def __init__(self, settings: GatewaySettings, classifier: Handle) -> None:  # type: ignore[misc]
         from serve_app.adapters.catalog import Catalog
         from serve_app.adapters.milvus import MilvusIndex
         from serve_app.library import Library

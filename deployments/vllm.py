@@ -16,8 +16,8 @@ from deployments.remote import ENGINE
 from serve_app.settings import VllmSettings
 
 
-class VllmServer(LLMServer):
-    async def __init__(self, *values: Any, **named_values: Any) -> None:
+class VllmServer(LLMServer):  # type: ignore[misc]
+    async def __init__(self, *values: Any, **named_values: Any) -> None:  # type: ignore[misc]
         """Ready means warm: vLLM's first request compiles and loads for seconds, and must not be a caller's."""
         await super().__init__(*values, **named_values)
         body = {"messages": [{"role": "user", "content": "warm up"}], "max_tokens": 2, "stream": True}

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from serve_app.settings import (
     ARGUMENTS,
-    VLLM_BUILDER,
     Application,
     Config,
     GatewaySettings,
@@ -109,8 +108,8 @@ def check_tensor_parallel(application: Application) -> None:
     if heads and heads % size:
         fitting = ", ".join(str(n) for n in range(1, heads + 1) if heads % n == 0)
         raise ValueError(
-            f"applications.{application.name}.args.llm_config.engine_kwargs.tensor_parallel_size: {size} does not divide "
-            f"the model's {heads} attention heads; allowed: {fitting}"
+            f"applications.{application.name}.args.llm_config.engine_kwargs.tensor_parallel_size: {size} does not "
+            f"divide the model's {heads} attention heads; allowed: {fitting}"
         )
 
 
@@ -123,7 +122,8 @@ def model_facts(llm_config: Mapping[str, Any]) -> dict[str, Any]:
 
 def facts_of(source: str) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(model_file(source, "config.json") or "{}")
-    return facts.get("text_config", facts)
+    text: dict[str, Any] = facts.get("text_config", facts)
+    return text
 
 
 def tool_parser(source: str) -> str | None:
@@ -196,7 +196,9 @@ def with_model(config: Config, model: str, *, gpu: bool, tensor_parallel_size: i
     if parser := tool_parser(source):
         llm_config["engine_kwargs"] |= {"enable_auto_tool_choice": True, "tool_call_parser": parser}
     name = model_id.replace("/", "--")
-    application = Application(name=name, import_path=VLLM_BUILDER, args=VllmSettings(llm_config=llm_config))
+    application = Application(
+        name=name, import_path="deployments.vllm:build_vllm", args=VllmSettings(llm_config=llm_config)
+    )
     check_tensor_parallel(application)
     gateway = config.gateway
     models = {**gateway.models, model_id: ModelSettings(application=name, engine="vllm", context_tokens=context)}

@@ -23,7 +23,7 @@ class Delta:
     """A piece of one choice. A whole answer that did not stream is one delta per choice."""
 
     fields: Mapping[str, Any]
-    """OpenAI's `delta` (or `message`): `content`, `tool_calls`, `reasoning_content`... For `/v1/completions`: `text`."""
+    """OpenAI's `delta` (or `message`): `content`, `tool_calls`, `reasoning_content`...; `text` for a completion."""
     choice: int = 0
     finish_reason: str | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)

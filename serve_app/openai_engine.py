@@ -81,7 +81,7 @@ def parse_sse(text: str) -> list[dict[str, Any]]:
 def engine_error(error: Mapping[str, Any]) -> MantaError:
     """Ours for the engine's: what the caller can act on keeps the engine's words, a failure of the engine does not.
 
-    Raw engine failures can carry addresses and paths of the server (CVE-2026-22778 starts with one), so they stay inside.
+    Raw engine failures can carry addresses and paths of the server (CVE-2026-22778 starts with one): they stay inside.
     """
     message, status = str(error.get("message", "")), int(error.get("code") or 500)
     if status == 404:

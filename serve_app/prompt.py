@@ -11,7 +11,7 @@ INSTRUCTIONS = (
     "the question, say that the documents do not cover it."
 )
 CHARACTERS_PER_TOKEN = 3.0
-"""Low on purpose (English has about 4): an estimate that is too long drops a passage, one too short fails the request."""
+"""Low on purpose (English has about 4): too long an estimate drops a passage, too short a one fails the request."""
 ANSWER_TOKENS = 256
 """Room kept for the answer where the caller set no limit."""
 

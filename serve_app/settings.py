@@ -46,7 +46,7 @@ class KeySettings(Section):
 
 class GuardrailSettings(Section):
     pii: Literal["mask", "off"] = "mask"
-    """mask: personal data in the conversation reaches the engine as `<EMAIL_ADDRESS_1>` and is restored in the answer."""
+    """mask: personal data reach the engine as `<EMAIL_ADDRESS_1>` and are restored in the answer."""
     entities: tuple[str, ...] = (
         "EMAIL_ADDRESS",
         "PHONE_NUMBER",

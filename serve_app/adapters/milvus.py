@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
+import grpc
 import numpy as np
-from milvus_lite.server_manager import server_manager_instance as lite_servers  # type: ignore[import-untyped]
+from milvus_lite.server_manager import server_manager_instance as lite_servers
 from numpy.typing import NDArray
 from pymilvus import AsyncMilvusClient, DataType, Function, FunctionType, MilvusClient, MilvusException
 from pymilvus.exceptions import ConnectionConfigException

@@ -28,7 +28,7 @@ RAY_LLM = ["jsonref", "pyarrow", "pandas", "typer", "hf_transfer"]
 
 
 def main(parts):
-    # type: (list) -> int
+    # type: (list[str]) -> int
     problem = missing(parts)
     if problem:
         sys.stderr.write("manta: " + problem + "\n")
@@ -50,7 +50,7 @@ def main(parts):
 
 
 def missing(parts):
-    # type: (list) -> str
+    # type: (list[str]) -> str
     """What this machine lacks, as a sentence; empty when nothing."""
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
@@ -111,7 +111,7 @@ def install_triton():
 
 
 def requirements(wheel):
-    # type: (str) -> list
+    # type: (str) -> list[str]
     """The wheel's own requirements, less those that must not stand beside a CPU torch."""
     with zipfile.ZipFile(wheel) as archive:
         name = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")][0]

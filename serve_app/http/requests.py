@@ -13,7 +13,7 @@ from serve_app.turn import Caller, Grounding, Message, Turn
 
 Body = TypeVar("Body", bound=BaseModel)
 
-OURS = frozenset({"model", "messages", "prompt", "stream", "manta", "tools"})
+OURS = {"model", "messages", "prompt", "stream", "manta", "tools"}
 FILE_SEARCH_FIELDS = frozenset({"type", "vector_store_ids", "max_num_results", "filters", "ranking_options"})
 
 

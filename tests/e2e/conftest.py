@@ -100,7 +100,7 @@ def documents(service: Running) -> str:
     pages = {
         "rollback.md": "# Operations\n\n## Rollback\n\nTo roll back a model, run `manta registry rollback chat`. "
         "The previous version takes all traffic within two seconds.\n",
-        "limits.md": "# Limits\n\nEach key may send 600 requests per minute. A request over the limit gets status 429.\n",
+        "limits.md": "# Limits\n\nEach key may send 600 requests per minute. One more gets status 429.\n",
         "people.txt": "The on-call engineer answers at oncall@example.com. The office is closed on Sundays.\n",
     }
     uploads = [(name, text.encode()) for name, text in pages.items()]

@@ -1,4 +1,4 @@
-"""vLLM's CPU build for real, on the checkpoint the project makes: one rank, two ranks, and what must survive the way."""
+"""vLLM's CPU build for real, on the checkpoint the project makes: one rank, two ranks, and what must survive."""
 
 import json
 import time
