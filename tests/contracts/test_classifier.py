@@ -1,13 +1,16 @@
-"""Every backend of the port `Classifier` on the shipped heads; a backend is one entry of BACKENDS."""
+"""Every backend of the port `Classifier` on the shipped heads; a backend is one parameter of `backend`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from deployments.triton.server import TritonServer
+from serve_app.adapters.triton import TritonClassifier
 from serve_app.classifier import EmbeddedClassifier
 from serve_app.heads import SHIPPED, Heads
 from serve_app.ports import Classifier
@@ -45,14 +48,27 @@ async def embedded() -> AsyncIterator[Classifier]:
     classifier.close()
 
 
+@asynccontextmanager
+async def on_triton(server: TritonServer) -> AsyncIterator[Classifier]:
+    classifier = TritonClassifier(server.url, "classifier", deadline_s=10)
+    yield classifier
+    await classifier.aclose()
+
+
 Backend = Callable[[], AbstractAsyncContextManager[Classifier]]
-BACKENDS: dict[str, Backend] = {"embedded": embedded}
 
 
-@pytest.fixture(params=BACKENDS)
-async def classifier(request: pytest.FixtureRequest) -> AsyncIterator[Classifier]:
-    async with BACKENDS[request.param]() as backend:
-        yield backend
+@pytest.fixture(params=["embedded", pytest.param("triton", marks=pytest.mark.triton)])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    if request.param == "embedded":
+        return embedded
+    return partial(on_triton, request.getfixturevalue("triton_server"))
+
+
+@pytest.fixture
+async def classifier(backend: Backend) -> AsyncIterator[Classifier]:
+    async with backend() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

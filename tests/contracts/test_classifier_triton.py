@@ -14,20 +14,13 @@ import numpy as np
 import psutil
 import pytest
 
-from deployments.triton.environment import ROOT, TritonEnvironment
+from deployments.triton.environment import ROOT
 from deployments.triton.server import Model, Ports, TritonServer
-from serve_app.adapters.encoder import Encoder, ensure
 from serve_app.adapters.triton import TritonClassifier
+from serve_app.classifier import EmbeddedClassifier
 from serve_app.errors import ClassifierUnavailable
-from serve_app.heads import SHIPPED, Heads
 
-pytestmark = [
-    pytest.mark.triton,
-    pytest.mark.skipif(
-        not TritonEnvironment().is_installed,
-        reason=".venv-triton is missing or old: run `python -m deployments.triton.server --install`",
-    ),
-]
+pytestmark = pytest.mark.triton
 
 TEXTS = (
     "How do I roll back a model?",
@@ -40,17 +33,6 @@ TEXTS = (
     "word " * 3_000,
     "x" * 40_000,
 )
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return Model(encoder=ensure(ROOT / "var" / "encoder"), heads=SHIPPED)
-
-
-@pytest.fixture(scope="module")
-def server(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    with TritonServer(model, log=tmp_path_factory.mktemp("triton") / "triton.log") as running:
-        yield running
 
 
 @asynccontextmanager
@@ -74,65 +56,75 @@ async def answer_within(client: TritonClassifier, seconds: float) -> float:
                 await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("text", TEXTS)
-async def test_both_backends_read_the_same_in_a_question(server: TritonServer, model: Model, text: str) -> None:
-    encoder = Encoder(model.encoder, threads=1)
-    embedded = encoder.encode([text])
-    scores = Heads.load(model.heads).scores([text], embedded)
-    async with classifier(server) as client:
+@pytest.fixture(scope="module")
+def embedded(triton_model: Model) -> Iterator[EmbeddedClassifier]:
+    reference = EmbeddedClassifier.load(triton_model.encoder.parent, threads=2)
+    yield reference
+    reference.close()
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+async def test_both_backends_read_the_same_in_a_question(
+    triton_server: TritonServer, embedded: EmbeddedClassifier, text: str
+) -> None:
+    expected = await embedded.classify(text)
+    async with classifier(triton_server) as client:
         signals = await client.classify(text)
-    assert float(signals.embedding @ embedded[0]) >= 0.9999
-    assert np.linalg.norm(signals.embedding) == pytest.approx(1, abs=1e-4)
-    assert signals.scores == pytest.approx({name: float(values[0]) for name, values in scores.items()}, abs=1e-3)
+    assert float(signals.embedding @ expected.embedding) >= 0.9999
+    assert signals.scores == pytest.approx(expected.scores, abs=1e-3)
 
 
-async def test_both_backends_encode_a_batch_alike_and_in_order(server: TritonServer, model: Model) -> None:
+async def test_both_backends_encode_a_batch_alike_and_in_order(
+    triton_server: TritonServer, embedded: EmbeddedClassifier
+) -> None:
     texts = tuple(f"{text[:2_000]} {number}" for number in range(2) for text in TEXTS)
-    embedded = Encoder(model.encoder, threads=2).encode(texts)
-    async with classifier(server) as client:
+    expected = await embedded.encode(texts)
+    async with classifier(triton_server) as client:
         rows = await client.encode(texts)
     assert rows.shape == (len(texts), 384)
-    assert float((rows * embedded).sum(axis=1).min()) >= 0.9999
+    assert float((rows * expected).sum(axis=1).min()) >= 0.9999
 
 
-async def test_many_questions_share_one_channel_and_keep_their_own_answers(server: TritonServer) -> None:
+async def test_many_questions_share_one_channel_and_keep_their_own_answers(triton_server: TritonServer) -> None:
     questions = [f"What is the limit of plan {number}?" for number in range(40)]
-    async with classifier(server) as client:
+    async with classifier(triton_server) as client:
         alone = await client.encode(tuple(questions))
         together = await asyncio.gather(*(client.classify(question) for question in questions))
         connections = {
-            each.laddr.port for each in psutil.Process().net_connections() if each.raddr[1:] == (server.ports.grpc,)
+            each.laddr.port
+            for each in psutil.Process().net_connections()
+            if each.raddr[1:] == (triton_server.ports.grpc,)
         }
     assert len(connections) == 1
     assert float((np.stack([signals.embedding for signals in together]) * alone).sum(axis=1).min()) >= 0.9999
 
 
 async def test_a_suspended_server_costs_no_more_than_the_deadline_and_serves_on_when_resumed(
-    server: TritonServer,
+    triton_server: TritonServer,
 ) -> None:
-    async with classifier(server, deadline_s=0.5) as client:
+    async with classifier(triton_server, deadline_s=0.5) as client:
         await answer_within(client, 10)
-        os.kill(server.pid, signal.SIGSTOP)
+        os.kill(triton_server.pid, signal.SIGSTOP)
         try:
             start = time.monotonic()
             with pytest.raises(ClassifierUnavailable, match="gave no answer within 500 ms"):
                 await client.classify("hello")
             waited = time.monotonic() - start
         finally:
-            os.kill(server.pid, signal.SIGCONT)
+            os.kill(triton_server.pid, signal.SIGCONT)
         await answer_within(client, 10)
     assert 0.4 < waited < 1.5
 
 
-async def test_a_model_that_is_not_there_is_named(server: TritonServer) -> None:
-    client = TritonClassifier(server.url, "absent", 10.0)
+async def test_a_model_that_is_not_there_is_named(triton_server: TritonServer) -> None:
+    client = TritonClassifier(triton_server.url, "absent", 10.0)
     with pytest.raises(ClassifierUnavailable, match=r"'absent' at .* unknown model"):
         await client.classify("hello")
     await client.aclose()
 
 
-async def test_a_restarted_server_is_found_again_by_the_same_client(model: Model, tmp_path: Path) -> None:
-    first = TritonServer(model, log=tmp_path / "triton.log")
+async def test_a_restarted_server_is_found_again_by_the_same_client(triton_model: Model, tmp_path: Path) -> None:
+    first = TritonServer(triton_model, log=tmp_path / "triton.log")
     client = TritonClassifier(first.url, "classifier", 10.0)
     with first:
         before = await client.classify("hello")
@@ -140,17 +132,17 @@ async def test_a_restarted_server_is_found_again_by_the_same_client(model: Model
     with pytest.raises(ClassifierUnavailable):
         await client.classify("hello")
     assert [each for each in processes if each.is_running()] == []
-    with TritonServer(model, ports=first.ports, log=tmp_path / "triton.log"):
-        assert await answer_within(client, 10) < 2
+    with TritonServer(triton_model, ports=first.ports, log=tmp_path / "triton.log"):
+        assert await answer_within(client, 10) < 5
         after = await client.classify("hello")
     await client.aclose()
     assert np.array_equal(before.embedding, after.embedding)
 
 
 async def test_a_server_whose_model_processes_died_fails_calls_and_stops_being_watched(
-    model: Model, tmp_path: Path
+    triton_model: Model, tmp_path: Path
 ) -> None:
-    with TritonServer(model, log=tmp_path / "triton.log") as server:
+    with TritonServer(triton_model, log=tmp_path / "triton.log") as server:
         stubs = psutil.Process(server.pid).children(recursive=True)
         async with classifier(server, deadline_s=3) as client:
             await client.classify("hello")
@@ -162,8 +154,10 @@ async def test_a_server_whose_model_processes_died_fails_calls_and_stops_being_w
             await asyncio.wait_for(asyncio.to_thread(server.wait), 10)
 
 
-def test_a_server_that_cannot_load_its_heads_says_so_and_leaves_nothing_behind(model: Model, tmp_path: Path) -> None:
-    absent = Model(encoder=model.encoder, heads=tmp_path / "absent.npz")
+def test_a_server_that_cannot_load_its_heads_says_so_and_leaves_nothing_behind(
+    triton_model: Model, tmp_path: Path
+) -> None:
+    absent = Model(encoder=triton_model.encoder, heads=tmp_path / "absent.npz")
     server = TritonServer(absent, log=tmp_path / "triton.log")
     before = set(psutil.Process().children(recursive=True))
     with pytest.raises(ClassifierUnavailable, match=r"absent\.npz"):
