@@ -30,16 +30,13 @@ class Answer:
         return bool((self.turn.parameters.get("stream_options") or {}).get("include_usage"))
 
     def chunk(self, delta: Delta) -> dict[str, Any]:
-        text_of = {"delta": delta.fields} if self.is_chat else {"text": delta.fields.get("text") or ""}
-        choice = {
-            "index": delta.choice,
-            **text_of,
-            "logprobs": None,
-            **delta.extras,
-            "finish_reason": delta.finish_reason,
-        }
+        choice = {"index": delta.choice, **self._piece(delta), **delta.extras, "finish_reason": delta.finish_reason}
         rest = {**({"usage": None} if self.wants_usage else {}), **delta.envelope}
         return self._envelope([choice], rest, streamed=True)
+
+    def _piece(self, delta: Delta) -> dict[str, Any]:
+        """A completion's chunk has `logprobs`, null or not; a chat's has them only where there are some."""
+        return {"delta": delta.fields} if self.is_chat else {"text": delta.fields.get("text") or "", "logprobs": None}
 
     def usage_chunk(self, finished: Finished) -> dict[str, Any]:
         return self._envelope([], {"usage": usage(finished)}, streamed=True)

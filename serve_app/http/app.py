@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import Depends, FastAPI, Request
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
@@ -56,7 +57,9 @@ class Gateway:
 
 
 def create_app(gateway: Gateway) -> FastAPI:
-    app = FastAPI(title="Manta", description="A self-hosted LLM service: OpenAI's API, screened, grounded and cited.")
+    app = FastAPIOffline(
+        title="Manta", description="A self-hosted LLM service: OpenAI's API, screened, grounded and cited."
+    )
     errors.install(app)
     app.add_middleware(RequestIds, is_echoed=gateway.echoes_request_ids)
     authenticate = gateway.authenticate

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 from typing import Any
 
 import httpx
@@ -264,6 +265,14 @@ async def test_the_documentation_shows_the_request_bodies() -> None:
     body = paths["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert {"model", "messages", "manta"} <= body["properties"].keys()
     assert "$ref" not in json.dumps(body)
+
+
+async def test_the_documentation_page_needs_nothing_from_elsewhere() -> None:
+    page = (await call(gateway(), "GET", "/docs")).text
+    assets = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert assets
+    for asset in assets:
+        assert (await call(gateway(), "GET", asset)).status_code == 200
 
 
 async def test_a_client_that_hangs_up_stops_the_engine() -> None:
