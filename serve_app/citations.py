@@ -58,6 +58,7 @@ class Citations:
                 "source": passage.source,
                 "title": passage.title,
                 "heading": passage.heading,
+                "place": passage.place,
                 "page": passage.page,
                 "score": round(passage.score, 4),
                 "snippet": passage.text[:SNIPPET_CHARACTERS],
@@ -84,6 +85,6 @@ def annotation(passage: Passage, start: int, end: int) -> Mapping[str, Any]:
             "start_index": start,
             "end_index": end,
             "url": passage.source if "://" in passage.source else f"/v1/files/{passage.file_id}/content",
-            "title": " > ".join(part for part in (passage.title or passage.source, passage.heading) if part),
+            "title": passage.place,
         },
     }

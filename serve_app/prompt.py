@@ -44,8 +44,7 @@ def fitting(passages: Sequence[Passage], budget_tokens: float) -> tuple[Passage,
 
 
 def _source(number: int, passage: Passage) -> str:
-    name = " > ".join(part for part in (passage.title or passage.source, passage.heading) if part)
-    return f"[{number}] {name}\n{passage.text}"
+    return f"[{number}] {passage.place}\n{passage.text}"
 
 
 def _answer_tokens(turn: Turn, context_tokens: int) -> int:

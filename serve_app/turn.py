@@ -78,6 +78,14 @@ class Passage:
     page: int | None = None
     attributes: Mapping[str, str | float | bool] = field(default_factory=dict)
 
+    @property
+    def place(self) -> str:
+        """Where it stands, for a reader: title and heading path; the title once, though it often is the first heading."""
+        title = self.title or self.source
+        return (
+            self.heading if self.heading.split(" > ")[0] == title else f"{title} > {self.heading}".removesuffix(" > ")
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grounding:

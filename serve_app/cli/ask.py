@@ -36,6 +36,5 @@ def ask(
 
 
 def source_line(cited: dict[str, Any]) -> str:
-    name = " > ".join(part for part in (cited["title"], cited["heading"]) if part)
     page = f", page {cited['page']}" if cited["page"] else ""
-    return f"{name or cited['source']} ({cited['source']}{page}, score {cited['score']:.2f})"
+    return f"{cited['place']} ({cited['source']}{page}, score {cited['score']:.2f})"
