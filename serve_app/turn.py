@@ -80,7 +80,7 @@ class Passage:
 
     @property
     def place(self) -> str:
-        """Where it stands, for a reader: title and heading path; the title once, though it often is the first heading."""
+        """Title and heading path, for a reader; the title once, though it often is the first heading."""
         title = self.title or self.source
         return (
             self.heading if self.heading.split(" > ")[0] == title else f"{title} > {self.heading}".removesuffix(" > ")
