@@ -114,8 +114,8 @@ def test_documents_are_ingested_bad_ones_skipped_with_their_reason_and_questions
     (tmp_path / "empty.txt").write_text("")
     ingested = typed.run("ingest", str(tmp_path))
     assert ingested.returncode == 1, ingested.stderr
-    for skipped in ("skipped broken.pdf: ", "skipped empty.txt: "):
-        assert skipped in " ".join(ingested.stdout.split()), ingested.stdout
+    for skipped in ("broken.pdf: the PDF is damaged", "empty.txt: the file is empty"):
+        assert skipped in ingested.stdout
     asked = typed.run("ask", "How do I roll back a model?")
     assert asked.returncode == 0, asked.stderr
     assert "manta registry rollback chat" in asked.stdout
