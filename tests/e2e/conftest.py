@@ -48,11 +48,6 @@ def config(folder: Path) -> dict[str, Any]:
     chosen = with_model(chosen, str(folder / "models" / "demo-tp2"), gpu=False, tensor_parallel_size=2)
     tree = dump(chosen)
     gateway = tree["applications"][0]["args"]
-    for application in tree["applications"]:
-        if "llm_config" in application["args"]:
-            # A model that says noise fills the blanks a JSON schema allows for ever.
-            whitespace = {"structured_outputs_config": {"disable_any_whitespace": True}}
-            application["args"]["llm_config"]["engine_kwargs"] |= whitespace
     gateway["router"] = {"small": "extractive", "large": "demo", "difficulty_threshold": 0.5}
     gateway["guardrail"]["deadline_ms"] = 2_000
     gateway["classifier"]["deadline_ms"] = 1_000

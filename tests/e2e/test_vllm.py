@@ -2,11 +2,14 @@
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import httpx
 import openai
+import psutil
 import pytest
+from tokenizers import Tokenizer
 
 from tests.e2e.conftest import KEY, Running
 
@@ -65,12 +68,21 @@ def test_choices_and_logprobs_come_back(service: Running) -> None:
         assert [len(token.top_logprobs) for token in choice.logprobs.content or []] == [2, 2, 2]
 
 
-def test_a_named_tool_is_called_with_arguments_that_fit_its_schema(service: Running) -> None:
+@pytest.fixture(scope="module")
+def no_blanks(service: Running) -> dict[str, int]:
+    """A logit bias against whitespace: a model that says noise fills the blanks that JSON allows for ever."""
+    tokenizer = Tokenizer.from_file(str(service.folder / "models" / "demo" / "tokenizer.json"))
+    texts = {number: tokenizer.decode([number]) for number in range(tokenizer.get_vocab_size())}
+    return {str(number): -100 for number, text in texts.items() if text and not text.strip()}
+
+
+def test_a_named_tool_is_called_with_arguments_that_fit_its_schema(service: Running, no_blanks: dict[str, int]) -> None:
     answer = service.client().chat.completions.create(
         model="demo",
         messages=HELLO,
         tools=[TOOL],
         tool_choice={"type": "function", "function": {"name": "set_volume"}},
+        logit_bias=no_blanks,
         max_tokens=64,
         temperature=0,
     )
@@ -79,12 +91,13 @@ def test_a_named_tool_is_called_with_arguments_that_fit_its_schema(service: Runn
     assert json.loads(call.function.arguments)["level"] in ("low", "high")
 
 
-def test_a_json_schema_is_kept(service: Running) -> None:
+def test_a_json_schema_is_kept(service: Running, no_blanks: dict[str, int]) -> None:
     schema = TOOL["function"]["parameters"]  # type: ignore[index]
     answer = service.client().chat.completions.create(
         model="demo",
         messages=HELLO,
         response_format={"type": "json_schema", "json_schema": {"name": "volume", "schema": schema}},
+        logit_bias=no_blanks,
         max_tokens=64,
         temperature=0,
     )
@@ -167,3 +180,24 @@ def test_a_client_that_hangs_up_stops_the_engine(service: Running, stream: bool)
     with nullcontext() if stream else pytest.raises(httpx.ReadTimeout):
         ask_and_leave(service, stream=stream, tokens=wanted)
     assert 0 < settled_tokens() - before < wanted * 0.6
+
+
+def test_an_engine_that_dies_ends_the_stream_with_an_error_event_and_comes_back(
+    service: Running, replica: Callable[[str], psutil.Process]
+) -> None:
+    """Last in the file: the replica needs a while to load its model again."""
+    asked = {"model": "demo", "stream": True, "max_tokens": 1_900, "ignore_eos": True}
+    asked["messages"] = [{"role": "user", "content": "Hello"}]
+    headers = {"authorization": f"Bearer {KEY}"}
+    lines = []
+    with httpx.stream("POST", f"{service.url}/v1/chat/completions", json=asked, headers=headers, timeout=60) as stream:
+        for line in stream.iter_lines():
+            lines.append(line)
+            if len(lines) == 10:
+                replica("demo:engine").kill()
+    frames = [line.removeprefix("data: ") for line in lines if line]
+    assert frames[-1] == "[DONE]"
+    assert json.loads(frames[-2])["error"]["code"] == "engine_failed"
+    before_the_first_token = service.ask(model="demo", stream=True, max_tokens=4)
+    assert before_the_first_token.status_code in (502, 503)
+    assert before_the_first_token.json()["error"]["code"] == "engine_failed"
