@@ -1,5 +1,6 @@
 """Starts a Ray cluster of its own for one service on this machine, and ends it."""
 
+import logging
 import os
 import re
 import secrets
@@ -90,6 +91,7 @@ def running(config: Mapping[str, Any], host: str, port: int, runtime: Path) -> I
         num_cpus=max(8, os.cpu_count() or 1),
         object_store_memory=100 * 2**20,
         log_to_driver=False,
+        logging_level=logging.ERROR,
         namespace="serve",
         _node_ip_address=LOOPBACK if host == LOOPBACK else None,
     )

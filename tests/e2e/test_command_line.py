@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from deployments.triton.environment import TritonEnvironment
 from deployments.triton.server import Model, TritonServer
 from serve_app.adapters.encoder import ensure
 from serve_app.heads import SHIPPED
-from tests.e2e.conftest import KEY, ROOT, Running
+from tests.e2e.conftest import KEY, ROOT, Running, is_ready
 
 pytestmark = [
     pytest.mark.ray,
@@ -36,7 +37,7 @@ MANTA = Path(sys.executable).parent / "manta"
 class Typed:
     """A `manta serve` that somebody started in a terminal."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | subprocess.Popen[bytes]
     port: int
     said: str
 
@@ -170,3 +171,22 @@ def test_ctrl_c_ends_everything_it_started(typed: Typed) -> None:
     assert typed.process.wait(60) == 0
     _, alive = psutil.wait_procs(started, timeout=15)
     assert alive == []
+
+
+def test_serve_run_takes_the_config_too(tmp_path: Path) -> None:
+    config = yaml.safe_load((ROOT / "configs" / "local.yaml").read_text())
+    [port] = free_ports(1)
+    config["http_options"]["port"] = port
+    (tmp_path / "local.yaml").write_text(yaml.safe_dump(config))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    process = subprocess.Popen([MANTA.with_name("serve"), "run", "local.yaml"], env=environment, cwd=tmp_path)
+    try:
+        deadline = time.monotonic() + 90
+        while not is_ready(f"http://127.0.0.1:{port}"):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        assert Typed(process, port, "").ask().status_code == 200
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
