@@ -52,6 +52,8 @@ def serve(
     with TemporaryDirectory(prefix="manta-") as runtime:
         try:
             with running(dump(settings), host, port, Path(runtime)) as service:
+                # Again: Ray has put its own in place, which writes a stack dump and ends us before our cleaning up.
+                signal.signal(signal.SIGTERM, signal.default_int_handler)
                 wait_until_ready(service)
                 announce(service, settings, time.monotonic() - begun)
                 signal.pause()
