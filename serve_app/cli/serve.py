@@ -4,14 +4,14 @@ import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import httpx
 import typer
 
 from serve_app.authenticator import digest
 from serve_app.cli.client import LOCAL_KEY
-from serve_app.configuration import InvalidConfig, at_home, dump, load, with_model
+from serve_app.configuration import at_home, dump, load, with_model
 from serve_app.settings import Config
 
 if TYPE_CHECKING:
@@ -38,12 +38,7 @@ def serve(
 ) -> None:
     """Start Ray and the service, and stop everything again on Ctrl-C."""
     begun = time.monotonic()
-    try:
-        settings = at_home(load(config), data or Path("var") / str(port))
-        if model:
-            settings = with_model(settings, prepared(model), gpu=has_gpu(), tensor_parallel_size=tensor_parallel_size)
-    except (InvalidConfig, ValueError) as exc:
-        refuse(str(exc))
+    settings = configured(config, data or Path("var") / str(port), model, tensor_parallel_size)
     logging.getLogger("ray").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from deployments.cluster import running
@@ -61,6 +56,17 @@ def serve(
             refuse(str(exc))
         except KeyboardInterrupt:
             typer.echo("stopped")
+
+
+def configured(config: Path, data: Path, model: str, tensor_parallel_size: int) -> Config:
+    """The config as asked for on the command line; refuses one that cannot work."""
+    try:
+        settings = at_home(load(config), data)
+        if model:
+            return with_model(settings, prepared(model), gpu=has_gpu(), tensor_parallel_size=tensor_parallel_size)
+    except ValueError as exc:
+        refuse(str(exc))
+    return settings
 
 
 def wait_until_ready(service: "Service") -> None:
@@ -110,6 +116,6 @@ def has_gpu() -> bool:
     return Path("/proc/driver/nvidia/gpus").is_dir() or Path("/dev/nvidia0").exists()
 
 
-def refuse(sentence: str) -> None:
+def refuse(sentence: str) -> NoReturn:
     typer.secho(sentence, err=True, fg="red")
     sys.exit(1)
