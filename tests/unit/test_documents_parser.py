@@ -98,11 +98,13 @@ async def test_a_parser_that_dies_refuses_its_document_and_is_replaced(make: Mak
     parser = make()
     await parser.parse("guide.md", guide)
     reading = asyncio.create_task(parser.parse("endless.md", endless))
-    await asyncio.sleep(0)
+    # Returns when the worker has opened the other end: killed any earlier, it would be replaced before it is asked.
+    held = await asyncio.to_thread(os.open, endless, os.O_WRONLY)
     assert parser.pid
     os.kill(parser.pid, signal.SIGKILL)
     with pytest.raises(Refusal, match="ended the parser"):
         await reading
+    os.close(held)
     assert (await parser.parse("guide.md", guide)).excerpts
 
 
