@@ -5,7 +5,6 @@ MantaError
   |   |   + ContextLengthExceeded       400
   |   |   + ContentFiltered             400
   |   + Unauthenticated                 401
-  |   + Forbidden                       403
   |   + NotFound                        404
   |   |   + UnknownModel                404
   |   + Conflict                        409
@@ -60,12 +59,6 @@ class ContentFiltered(InvalidRequest):
 class Unauthenticated(Rejected):
     status = 401
     code = "invalid_api_key"
-
-
-class Forbidden(Rejected):
-    status = 403
-    type = "permission_error"
-    code = "forbidden"
 
 
 class NotFound(Rejected):
