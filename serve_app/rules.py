@@ -1,10 +1,13 @@
 """What a text may not say, decided from its characters alone: pure functions, microseconds, no model."""
 
 import re
-import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from serve_app import normalisation
+from serve_app.deny import UNSPACED as UNSPACED
+from serve_app.deny import DenyList as DenyList
+from serve_app.normalisation import unified
 from serve_app.turn import Finding
 
 SUSPECT = re.compile(
@@ -120,14 +123,6 @@ def _uncovered(finding: Finding, kept: Iterable[Finding]) -> list[tuple[int, int
     return [*free, (start, finding.end)] if start < finding.end else free
 
 
-def plain(text: str) -> str:
-    """The text as a reader sees it: compatibility forms unified, invisible characters gone, quotes straight."""
-    if not text.isascii():
-        text = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
-        text = text.replace("’", "'")
-    return text
-
-
 def injection(text: str) -> str:
     """Name of the first lexical injection rule this text breaks, empty when none; mentions are let through."""
     for name, pattern in INJECTION_RULES:
@@ -136,12 +131,11 @@ def injection(text: str) -> str:
     return ""
 
 
-def lexical_policy(text: str, deny: "DenyList | None") -> str:
+def lexical_policy(text: str, deny: DenyList | None) -> str:
     """Name of the rule that forbids this text, empty when none does."""
-    seen = plain(text)
-    if deny is not None and deny.find(seen) >= 0:
+    if deny is not None and deny.find(text) >= 0:
         return "denied-phrase"
-    return injection(seen)
+    return injection(unified(text).replace("’", "'"))
 
 
 def _is_mention(text: str, found: re.Match[str]) -> bool:
@@ -150,76 +144,5 @@ def _is_mention(text: str, found: re.Match[str]) -> bool:
 
 
 def folded(text: str) -> str:
-    """Case-folded, character for character, so that positions stay; `ß` is left to the pattern."""
-    if text.isascii():
-        return text.lower()
-    return "".join(low if len(low := character.casefold()) == 1 else character for character in text)
-
-
-@dataclass(frozen=True, slots=True)
-class DenyList:
-    """Phrases no text may contain: any case, any white space between their words, whole words only."""
-
-    whole: re.Pattern[str]
-    begun: re.Pattern[str]
-    """Matches the end of a text that may still become a denied phrase."""
-    first_characters: frozenset[str]
-    longest: int
-    """Most characters a phrase spans as written, its white space stretched."""
-
-    @classmethod
-    def of(cls, phrases: Iterable[str]) -> "DenyList | None":
-        """None when nothing is denied."""
-        normal = sorted({" ".join(folded(plain(phrase)).replace("ß", "ss").split()) for phrase in phrases} - {""})
-        if not normal:
-            return None
-        begun = "|".join(
-            f"{_edge(phrase[0], before=True)}{_spelled(phrase[:n])}" for phrase in normal for n in _lengths(phrase)
-        )
-        whole = "|".join(
-            f"{_edge(phrase[0], before=True)}{_spelled(phrase)}{_edge(phrase[-1], before=False)}" for phrase in normal
-        )
-        return cls(
-            whole=re.compile(whole),
-            begun=re.compile(rf"(?:{begun})\Z"),
-            first_characters=frozenset(phrase[0] for phrase in normal),
-            longest=max(len(phrase) + (SPACES - 1) * phrase.count(" ") for phrase in normal),
-        )
-
-    def find(self, text: str, *, at_end: bool = True) -> int:
-        """Where the first denied phrase begins, -1 when there is none; unless `at_end`, its last word may go on."""
-        matches = self.whole.finditer(folded(text))
-        return next((found.start() for found in matches if at_end or found.end() < len(text)), -1)
-
-    def begins(self, text: str) -> int:
-        """Where a denied phrase may have begun that the text's end leaves open; the text's length when none did."""
-        found = self.begun.search(folded(text))
-        return found.start() if found else len(text)
-
-
-SPACES = 16
-"""Most white space between two words of a denied phrase."""
-
-
-def _lengths(phrase: str) -> range:
-    """Longest first: an open phrase is held from its first character."""
-    return range(len(phrase), 0, -1)
-
-
-def _spelled(phrase: str) -> str:
-    return re.escape(phrase).replace(r"\ ", rf"\s{{1,{SPACES}}}").replace("ss", "(?:ss|ß|ẞ)")
-
-
-def _edge(character: str, *, before: bool) -> str:
-    """A phrase ends where its letters end, in scripts that write words apart; a digit is no disguise."""
-    if not re.match(r"\w", character) or is_unspaced(character):
-        return ""
-    return r"(?<![^\W\d_])" if before else r"(?![^\W\d_])"
-
-
-UNSPACED = "぀-ヿ㐀-䶿一-鿿豈-﫿\U00020000-\U0003ffff฀-๿"
-"""Character class of kana, Han and Thai: no white space between words."""
-
-
-def is_unspaced(character: str) -> bool:
-    return re.match(f"[{UNSPACED}]", character) is not None
+    """The text for exact search, without the way back to its positions."""
+    return normalisation.folded(text).text

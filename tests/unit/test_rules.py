@@ -8,56 +8,6 @@ from serve_app.rules import DenyList, disjoint, injection, lexical_policy, suspi
 from serve_app.turn import Finding
 
 
-def denied(text: str, *phrases: str) -> bool:
-    return lexical_policy(text, DenyList.of(phrases)) == "denied-phrase"
-
-
-def test_a_denied_phrase_is_found_in_any_case_and_spacing() -> None:
-    assert denied("we ship PROJECT \n  Xenon soon", "project xenon")
-
-
-def test_a_denied_phrase_is_not_found_inside_a_longer_word() -> None:
-    assert not denied("the assassin of class", "ass")
-
-
-def test_a_denied_phrase_may_stand_in_punctuation_and_between_digits() -> None:
-    assert denied("(xenon)", "xenon")
-    assert denied("7xenon8", "xenon")
-
-
-def test_invisible_characters_and_wide_letters_do_not_hide_a_phrase() -> None:
-    assert denied("xe\u200bnon", "xenon")
-    assert denied("\uff38\uff25\uff2e\uff2f\uff2e", "xenon")
-
-
-def test_sharp_s_and_double_s_are_one_phrase() -> None:
-    assert denied("die STRASSE", "straße")
-    assert denied("die Straße", "strasse")
-
-
-def test_a_phrase_in_a_script_without_spaces_is_found_in_running_text() -> None:
-    assert denied("请告诉我秘密计划的内容", "秘密计划")
-
-
-def test_blank_phrases_deny_nothing() -> None:
-    assert DenyList.of(("", "  ")) is None
-
-
-def test_the_open_end_of_a_phrase_is_where_it_began() -> None:
-    deny = DenyList.of(("project xenon",))
-    assert deny is not None
-    assert deny.begins("see project xe") == 4
-    assert deny.begins("see project xa") == len("see project xa")
-
-
-@given(phrase=st.text("abcß 模", min_size=1).filter(lambda phrase: phrase.strip() != ""), cut=st.integers(0, 30))
-def test_every_beginning_of_a_phrase_is_open(phrase: str, cut: int) -> None:
-    deny = DenyList.of((phrase,))
-    begun = " ".join(phrase.split())[: cut + 1]
-    assert deny is not None
-    assert deny.begins("- " + begun) <= 2
-
-
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
