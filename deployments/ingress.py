@@ -14,10 +14,13 @@ from serve_app.heads import SHIPPED, Heads
 from serve_app.http.app import Gateway, create_app
 from serve_app.http.health import Readiness
 from serve_app.pipeline import Pipeline
+from serve_app.policy import SessionSettings
 from serve_app.retrieval import Retrieval
 from serve_app.router import Router
-from serve_app.settings import GatewaySettings, GuardrailSettings
+from serve_app.settings import GatewaySettings
 from serve_app.telemetry import Telemetry
+from serve_app.vaults import MemoryVaults, Vaults
+from serve_app.vetting import Vetting
 
 
 class Ingress:
@@ -45,7 +48,9 @@ class Ingress:
         settings = self._settings
         return Pipeline(
             admission=Admission.from_settings(settings.keys),
-            guardrail=Guardrail(self._screener, settings.guardrail, injection_threshold(settings.guardrail)),
+            guardrail=Guardrail(self._screener, settings.guardrail, shipped_thresholds()),
+            vetting=Vetting(self._screener, self._classifier, settings.guardrail),
+            vaults=vaults_of(settings.guardrail.sessions),
             classifier=self._classifier,
             classifier_settings=settings.classifier,
             retrieval=Retrieval(self._retriever, settings.retriever),
@@ -61,8 +66,10 @@ class Ingress:
         return Readiness(required={"screener": self._screener.ping, **engines}, optional=parts)
 
 
-def injection_threshold(settings: GuardrailSettings) -> float:
-    """The config's, or the one that the shipped head was trained to."""
-    if settings.injection_threshold is not None:
-        return settings.injection_threshold
-    return Heads.load(SHIPPED).thresholds["injection"]
+def shipped_thresholds() -> dict[str, float]:
+    """What the models that come with Manta were trained to, by category."""
+    return dict(Heads.load(SHIPPED).thresholds)
+
+
+def vaults_of(settings: SessionSettings) -> Vaults:
+    return MemoryVaults(settings.ttl_s)

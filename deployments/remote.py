@@ -24,9 +24,9 @@ from serve_app.errors import (
     Unavailable,
 )
 from serve_app.events import Events
-from serve_app.ports import Query
+from serve_app.ports import ANY, Query
 from serve_app.settings import ModelSettings
-from serve_app.turn import Passage, Screening, Signals, Turn
+from serve_app.turn import Passage, Scope, Scores, Screening, Signals, Turn
 
 Handle: TypeAlias = "DeploymentHandle[Any]"
 
@@ -79,8 +79,8 @@ class Remote:
 class RemoteScreener(Remote):
     part, failure = "screener", ScreenerUnavailable
 
-    async def screen(self, texts: tuple[str, ...]) -> tuple[Screening, ...]:
-        screenings: tuple[Screening, ...] = await self._ask("screen", texts)
+    async def screen(self, texts: tuple[str, ...], scope: Scope = ANY) -> tuple[Screening, ...]:
+        screenings: tuple[Screening, ...] = await self._ask("screen", texts, scope)
         return screenings
 
 
@@ -94,6 +94,14 @@ class RemoteClassifier(Remote):
     async def encode(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
         embeddings: NDArray[np.float32] = await self._ask("encode", texts)
         return embeddings
+
+    async def score(self, texts: tuple[str, ...]) -> tuple[Scores, ...]:
+        scores: tuple[Scores, ...] = await self._ask("score", texts)
+        return scores
+
+    async def inspect(self, texts: tuple[str, ...]) -> tuple[float, ...]:
+        suspicions: tuple[float, ...] = await self._ask("inspect", texts)
+        return suspicions
 
 
 class RemoteRetriever(Remote):

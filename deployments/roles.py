@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from deployments.remote import GATEWAY, Handle, RemoteClassifier, named
 from serve_app.events import Events
+from serve_app.policy import STRUCTURED
+from serve_app.ports import ANY, Query
 from serve_app.ports import Classifier as ClassifierPort
-from serve_app.ports import Query
 from serve_app.settings import ClassifierSettings, ExtractiveSettings, GatewaySettings, MilvusSettings, asset
-from serve_app.turn import Passage, Screening, Signals, Turn
+from serve_app.turn import Passage, Scope, Scores, Screening, Signals, Turn
 
 
 class Screener:
@@ -22,10 +23,11 @@ class Screener:
         from serve_app.adapters.presidio import PresidioScreener
 
         guardrail = settings.guardrail
-        self._screener = PresidioScreener(guardrail.entities, min_score=guardrail.min_score, deny=guardrail.deny)
+        deny = guardrail.policies["default"].deny
+        self._screener = PresidioScreener(STRUCTURED, min_score=guardrail.min_score, deny=deny)
 
-    async def screen(self, texts: tuple[str, ...]) -> tuple[Screening, ...]:
-        return await self._screener.screen(texts)
+    async def screen(self, texts: tuple[str, ...], scope: Scope = ANY) -> tuple[Screening, ...]:
+        return await self._screener.screen(texts, scope)
 
     async def ping(self) -> None:
         await self.screen(("",))
@@ -40,6 +42,12 @@ class Classifier:
 
     async def encode(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
         return await self._classifier.encode(texts)
+
+    async def score(self, texts: tuple[str, ...]) -> tuple[Scores, ...]:
+        return await self._classifier.score(texts)
+
+    async def inspect(self, texts: tuple[str, ...]) -> tuple[float, ...]:
+        return await self._classifier.inspect(texts)
 
     async def ping(self) -> None:
         await self.classify("ping")

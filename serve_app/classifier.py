@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serve_app.errors import ClassifierUnavailable
 from serve_app.heads import SHIPPED, Heads
-from serve_app.turn import Signals
+from serve_app.turn import Scores, Signals
 
 SLICE = 8
 """Texts of one encoder call: a question waits for one slice of somebody's ingestion, not for all of it."""
@@ -60,6 +60,12 @@ class EmbeddedClassifier:
         for start in range(0, len(texts), SLICE):
             rows.append(await self._run(_call(self._encoder.encode, texts[start : start + SLICE])))
         return np.concatenate(rows)
+
+    async def score(self, texts: tuple[str, ...]) -> tuple[Scores, ...]:
+        return tuple([(await self.classify(text)).scores for text in texts])
+
+    async def inspect(self, texts: tuple[str, ...]) -> tuple[float, ...]:
+        return tuple([0.0 for _ in texts])
 
     def close(self) -> None:
         """Waits for the slice under way; later calls raise ClassifierUnavailable."""

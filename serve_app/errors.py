@@ -13,6 +13,7 @@ MantaError
   + Unavailable               a part of us failed
       + EngineFailed                    502
       + ScreenerUnavailable             503
+      + VaultsUnavailable               503
       + ClassifierUnavailable           503
       + RetrieverUnavailable            503
       + DeadlineExceeded                504
@@ -54,6 +55,10 @@ class ContextLengthExceeded(InvalidRequest):
 
 class ContentFiltered(InvalidRequest):
     code = "content_filter"
+    policy: str = ""
+    """Name of the policy that was broken: a category, `pii`, `denied-phrase`."""
+    safe_message: str | None = None
+    """What is answered in place of a refusal."""
 
 
 class Unauthenticated(Rejected):
@@ -105,6 +110,11 @@ class ScreenerUnavailable(Unavailable):
 
 class ClassifierUnavailable(Unavailable):
     code = "classifier_unavailable"
+
+
+class VaultsUnavailable(Unavailable):
+    status = 503
+    code = "sessions_unavailable"
 
 
 class RetrieverUnavailable(Unavailable):

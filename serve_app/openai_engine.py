@@ -17,7 +17,7 @@ def request_body(turn: Turn, model_id: str, context_tokens: int) -> dict[str, An
     """The request as the engine gets it: the caller's parameters unchanged, the messages with their sources."""
     body: dict[str, Any] = {**turn.parameters, "model": model_id, "stream": turn.stream}
     if turn.operation == "completion":
-        body["prompt"] = turn.messages[-1].text
+        body |= {"prompt": turn.messages[-1].text, **turn.messages[-1].fields}
     else:
         body["messages"] = [wire_message(message) for message in render(turn, context_tokens)]
     if turn.stream:

@@ -1,20 +1,29 @@
 import asyncio
 from collections.abc import Coroutine, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from serve_app.admission import Admission
 from serve_app.citations import Citations
-from serve_app.errors import ClassifierUnavailable, MantaError
+from serve_app.errors import (
+    ClassifierUnavailable,
+    ContentFiltered,
+    MantaError,
+    ScreenerUnavailable,
+    VaultsUnavailable,
+)
 from serve_app.events import Delta, Event, Events, Finished, Started
-from serve_app.guardrail import Guardrail
+from serve_app.guardrail import Guardrail, Seen
+from serve_app.placeholders import Vault
 from serve_app.ports import Classifier, Engine
 from serve_app.retrieval import Retrieval
-from serve_app.router import Router
+from serve_app.router import Route, Router
 from serve_app.settings import ClassifierSettings
 from serve_app.telemetry import Stopwatch, Telemetry
-from serve_app.turn import Signals, Turn
+from serve_app.turn import Screening, Signals, Turn
+from serve_app.vaults import Vaults
+from serve_app.vetting import History, Vetting
 
 First = TypeVar("First")
 Second = TypeVar("Second")
@@ -26,6 +35,8 @@ class Pipeline:
 
     admission: Admission
     guardrail: Guardrail
+    vetting: Vetting
+    vaults: Vaults
     classifier: Classifier
     classifier_settings: ClassifierSettings
     retrieval: Retrieval
@@ -41,15 +52,19 @@ class Pipeline:
         watch = Stopwatch()
         self.router.check(turn.model)
         with self.admission.reserve(turn.caller), self._account(turn, watch) as account:
-            screenings, (turn, signals) = await together(self._screen(turn, watch), self._understand(turn, watch))
-            turn, vault = self.guardrail.admit(turn, screenings, signals)
-            route = self.router.route(turn.model, signals)
-            turn = turn.routed(route.model)
+            try:
+                turn, vault, citations, route = await self._admitted(turn, watch)
+            except ContentFiltered as refusal:
+                self.telemetry.refused.labels(refusal.policy).inc()
+                if refusal.safe_message is None:
+                    raise
+                for event in safe_answer(turn, refusal):
+                    yield account.seen(event)
+                return
             account.model = route.model
-            citations = Citations(turn.passages)
             allowed = (*(m.text for m in turn.messages), *(p.text for p in turn.passages))
-            answer = citations.annotated(self.guardrail.screened(self.engine.generate(turn), vault, allowed))
-            async with aclosing(answer) as events:
+            screened = self.guardrail.screened(self.engine.generate(turn), turn, vault, allowed)
+            async with aclosing(citations.annotated(screened)) as events:
                 with watch.stage("engine"):
                     first = await anext(events)
                 self.telemetry.began(route.model, watch.stages_ms, watch.elapsed_ms, turn.degraded)
@@ -58,30 +73,90 @@ class Pipeline:
                     route=route.reason,
                     degraded=turn.degraded,
                     timings_ms={**watch.stages_ms, "total": watch.elapsed_ms},
-                    passages=turn.passages,
+                    passages=citations.passages,
+                    withheld=turn.withheld,
                 )
                 yield account.seen(first)
                 async for event in events:
                     yield account.seen(event)
 
-    async def _screen(self, turn: Turn, watch: Stopwatch) -> Any:
-        with watch.stage("screen"):
-            return await self.guardrail.screen(turn)
+    async def _admitted(self, turn: Turn, watch: Stopwatch) -> tuple[Turn, Vault, Citations, Route]:
+        """The turn as its engine sees it, what its placeholders stand for, what it may cite, and where it goes."""
+        screenings, (turn, seen, signals) = await together(self._screen(turn, watch), self._understand(turn, watch))
+        if screenings is None:
+            turn, screenings = turn.without("screener"), tuple(Screening() for _ in turn.messages)
+        turn, known = await self._recall(turn)
+        found = {passage.key: passage for passage in turn.passages}
+        turn, vault = self.guardrail.admit(turn, replace(seen, messages=screenings), known)
+        if turn.session and vault.keys() - known.keys():
+            turn = await self._keep(turn, vault)
+        route = self.router.route(turn.model, signals)
+        return turn.routed(route.model), vault, Citations(tuple(found[p.key] for p in turn.passages)), route
 
-    async def _understand(self, turn: Turn, watch: Stopwatch) -> tuple[Turn, Signals | None]:
+    async def _screen(self, turn: Turn, watch: Stopwatch) -> tuple[Screening, ...] | None:
+        """None where the screener is missing and the model's settings let everything pass then."""
+        try:
+            with watch.stage("screen"):
+                return await self.guardrail.screen(turn)
+        except ScreenerUnavailable:
+            if self.router.passes_unscreened(turn.model):
+                return None
+            raise
+
+    async def _understand(self, turn: Turn, watch: Stopwatch) -> tuple[Turn, Seen, Signals | None]:
         """Encodes the question once, and searches with that embedding as soon as it is there."""
-        signals: Signals | None = None
+        signals, history = None, History()
         try:
             with watch.stage("classify"):
                 async with asyncio.timeout(min(self.classifier_settings.deadline_ms / 1000, turn.seconds_left)):
-                    signals = await self.classifier.classify(turn.question)
+                    asking = together(self.classifier.classify(turn.question), self.vetting.history(turn))
+                    signals, history = await asking
             turn = turn.encoded(signals.embedding)
-        except (TimeoutError, ClassifierUnavailable):
+        except (TimeoutError, ClassifierUnavailable) as missing:
+            if self.guardrail.settings.classifier_down == "refuse":
+                raise ClassifierUnavailable("the classifier cannot be reached; try again in a moment") from missing
             turn = turn.without("classifier")
+        seen = Seen(messages=(), question=signals.scores if signals else {}, history=history)
         if self._is_grounded(turn):
             with watch.stage("retrieve"):
                 turn = await self.retrieval.ground(turn)
-        return turn, signals
+        if turn.passages:
+            with watch.stage("vet"):
+                turn, seen = await self._vet(turn, seen)
+        return turn, seen, signals
+
+    async def _vet(self, turn: Turn, seen: Seen) -> tuple[Turn, Seen]:
+        suspicions: tuple[float, ...] = (0.0,) * len(turn.passages)
+        screenings: tuple[Screening, ...] = (Screening(),) * len(turn.passages)
+        try:
+            async with asyncio.timeout(min(self.classifier_settings.deadline_ms / 1000, turn.seconds_left)):
+                suspicions = await self.vetting.suspicions(turn.passages)
+        except (TimeoutError, ClassifierUnavailable):
+            # Unjudged passages are left out: an answer without them is safe, and says so.
+            judged = tuple(passage for passage in turn.passages if passage.suspicion is not None)
+            turn = replace(turn.without("classifier"), passages=judged)
+            return await self._vet(turn, seen) if judged else (turn, seen)
+        try:
+            screenings = await self.vetting.screenings(turn)
+        except ScreenerUnavailable:
+            if not self.router.passes_unscreened(turn.model):
+                raise
+        return turn, replace(seen, passages=screenings, suspicions=suspicions)
+
+    async def _recall(self, turn: Turn) -> tuple[Turn, Vault]:
+        if not turn.session:
+            return turn, {}
+        try:
+            return turn, await self.vaults.recall(turn.caller, turn.session)
+        except VaultsUnavailable:
+            return turn.without("sessions"), {}
+
+    async def _keep(self, turn: Turn, vault: Vault) -> Turn:
+        try:
+            await self.vaults.keep(turn.caller, turn.session, vault)
+        except VaultsUnavailable:
+            return turn if "sessions" in turn.degraded else turn.without("sessions")
+        return turn
 
     def _is_grounded(self, turn: Turn) -> bool:
         wanted = turn.grounding.wanted
@@ -120,6 +195,14 @@ class Account:
             case Finished():
                 self.tokens = (event.prompt_tokens, event.output_tokens)
         return event
+
+
+def safe_answer(turn: Turn, refusal: ContentFiltered) -> Iterator[Event]:
+    """The configured message in place of an engine's answer."""
+    yield Started(model=turn.model, route=f"policy {refusal.policy}; safe message", degraded=turn.degraded)
+    name = "content" if turn.operation == "chat" else "text"
+    yield Delta({name: refusal.safe_message or ""}, finish_reason="stop")
+    yield Finished(prompt_tokens=0, output_tokens=0)
 
 
 async def together(first: Coroutine[Any, Any, First], second: Coroutine[Any, Any, Second]) -> tuple[First, Second]:

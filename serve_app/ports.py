@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_app.events import Events
-from serve_app.turn import Embedding, Passage, Screening, Signals, Turn
+from serve_app.turn import Embedding, Passage, Scope, Scores, Screening, Signals, Turn
+
+ANY = Scope()
 
 
 class Screener(Protocol):
-    async def screen(self, texts: tuple[str, ...]) -> tuple[Screening, ...]:
+    async def screen(self, texts: tuple[str, ...], scope: Scope = ANY) -> tuple[Screening, ...]:
         """One screening per text, in order. Raises ScreenerUnavailable, never returns less than asked."""
         ...
 
@@ -28,6 +30,17 @@ class Classifier(Protocol):
 
     async def encode(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
         """Shape (len(texts), dimension), rows L2-normalised. Raises ClassifierUnavailable."""
+        ...
+
+    async def score(self, texts: tuple[str, ...]) -> tuple[Scores, ...]:
+        """What the heads read in each text, to its end. Raises ClassifierUnavailable."""
+        ...
+
+    async def inspect(self, texts: tuple[str, ...]) -> tuple[float, ...]:
+        """For each passage or tool result: the probability that an instruction stands in it that is not its own.
+
+        Raises ClassifierUnavailable.
+        """
         ...
 
 
@@ -75,6 +88,8 @@ class Chunk:
     heading: str = ""
     page: int | None = None
     attributes: Mapping[str, str | float | bool] | None = None
+    suspicion: float | None = None
+    """As `Passage.suspicion`."""
 
 
 class Index(Protocol):

@@ -38,6 +38,11 @@ class Router:
             return Route(self.settings.small, f"auto; difficulty {difficulty:.2f} < {threshold:.2f}")
         return Route(self.settings.large, f"auto; difficulty {difficulty:.2f} >= {threshold:.2f}")
 
+    def passes_unscreened(self, model: str) -> bool:
+        """Whether a question may go on when the screener is missing: only if every model it can reach says so."""
+        reachable = {self.settings.small, self.settings.large} if model == AUTO else {model}
+        return all(self.models[name].screener_down == "pass" for name in reachable)
+
     def grounds_by_default(self, model: str) -> bool:
         """Retrieval without being asked: for `auto`, and for an engine that knows nothing but documents."""
         return model == AUTO or self.models[model].engine == "extractive"

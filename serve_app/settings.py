@@ -6,19 +6,16 @@ from which `manta manifests render` writes the Kubernetes part.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from serve_app.policy import GuardrailSettings
+from serve_app.section import Fraction, Section
 
 GATEWAY_BUILDER = "deployments.app:build_gateway"
 EXTRACTIVE_BUILDER = "deployments.app:build_extractive"
 VLLM_BUILDER = "deployments.vllm:build_vllm"
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class KeySettings(Section):
@@ -42,30 +39,6 @@ class KeySettings(Section):
         if (self.sha256 is None) == (self.env is None):
             raise ValueError(f"key {self.id!r} needs exactly one of `sha256` and `env`")
         return self
-
-
-class GuardrailSettings(Section):
-    pii: Literal["mask", "off"] = "mask"
-    """mask: personal data reach the engine as `<EMAIL_ADDRESS_1>` and are restored in the answer."""
-    entities: tuple[str, ...] = (
-        "EMAIL_ADDRESS",
-        "PHONE_NUMBER",
-        "CREDIT_CARD",
-        "IBAN_CODE",
-        "US_SSN",
-        "IP_ADDRESS",
-        "API_KEY",
-    )
-    """Presidio entity names, and API_KEY for credentials."""
-    min_score: Fraction = 0.4
-    """Findings Presidio is less sure of are ignored."""
-    injection_threshold: Fraction | None = None
-    """Block at or above this probability; None takes the threshold the head was trained to."""
-    deny: tuple[str, ...] = ()
-    """Phrases that neither a question nor an answer may contain, whatever their case."""
-    window_chars: int = Field(default=256, gt=0)
-    """Most characters of an answer held back while they could still become a finding."""
-    deadline_ms: int = Field(default=5_000, gt=0)
 
 
 class ClassifierSettings(Section):
@@ -121,6 +94,8 @@ class ModelSettings(Section):
     first_event_deadline_s: float = Field(default=120, gt=0)
     """Wait for a replica and its first token, queueing included, before the answer is a 502."""
     owned_by: str = "manta"
+    screener_down: Literal["refuse", "pass"] = "refuse"
+    """Without the screener nothing reaches this model, or everything does, unscreened (and a header says so)."""
 
 
 class RouterSettings(Section):

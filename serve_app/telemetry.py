@@ -57,6 +57,9 @@ class Telemetry:
         self.degraded = Counter(
             "manta_degraded_total", "Turns answered without a part.", ["part"], registry=self.registry
         )
+        self.refused = Counter(
+            "manta_refused_total", "Turns refused by the guardrail, by policy.", ["policy"], registry=self.registry
+        )
         self.under_way = Gauge("manta_turns_under_way", "Turns being answered now.", registry=self.registry)
 
     def began(self, model: str, timings_ms: dict[str, float], elapsed_ms: float, degraded: tuple[str, ...]) -> None:

@@ -53,12 +53,24 @@ class Screening:
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """Which policy a text is screened under, and on which side of the engine it stands."""
+
+    policy: str = "default"
+    answer: bool = False
+    """An engine's words: only the policy's `answer_entities` are looked for."""
+
+
+Scores = Mapping[str, float]
+"""Probability by head name: `prompt_injection`, `violence`, `difficulty`..."""
+
+
+@dataclass(frozen=True, slots=True)
 class Signals:
     """One encoder pass over the question, and what the heads read in it."""
 
     embedding: Embedding
-    scores: Mapping[str, float]
-    """Probability by head name: `injection`, `difficulty`."""
+    scores: Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,13 @@ class Passage:
     """Path of headings above the passage: `Operations > Rollback`."""
     page: int | None = None
     attributes: Mapping[str, str | float | bool] = field(default_factory=dict)
+    suspicion: float | None = None
+    """Probability that an instruction stands in it that is not its own, as judged at ingestion; None: not judged."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Unique among the passages of one turn: a chunk's id is its own only within its file."""
+        return self.file_id, self.id
 
     @property
     def place(self) -> str:
@@ -119,6 +138,10 @@ class Turn:
     """The question's, once it is encoded; nothing encodes the same text twice."""
     grounded_by_retrieval: bool = False
     """A search was made: an engine may then say that the documents do not answer."""
+    withheld: tuple[str, ...] = ()
+    """Passages and tool results an engine does not see as they are, because of what stands in them; by name."""
+    session: str = ""
+    """The caller's name for a conversation: its placeholders stay the same over turns. Empty for none."""
     degraded: tuple[str, ...] = ()
     """Parts that were missing for this turn, in the order they failed."""
 

@@ -17,14 +17,18 @@ from serve_app.guardrail import Guardrail
 from serve_app.http.app import Gateway
 from serve_app.http.health import Readiness
 from serve_app.pipeline import Pipeline
-from serve_app.ports import Query
+from serve_app.policy import CATEGORIES
+from serve_app.ports import ANY, Query
 from serve_app.retrieval import Retrieval
 from serve_app.router import Router
 from serve_app.settings import GatewaySettings
 from serve_app.telemetry import Telemetry
-from serve_app.turn import Caller, Message, Passage, Screening, Signals, Turn
+from serve_app.turn import Caller, Message, Passage, Scope, Scores, Screening, Signals, Turn
+from serve_app.vaults import MemoryVaults
+from serve_app.vetting import Vetting
 
 KEY = "sk-test"
+THRESHOLDS = dict.fromkeys(CATEGORIES, 0.9)
 CALLER = Caller("acme", "k1")
 
 
@@ -57,7 +61,7 @@ class OpenScreener:
     failure: MantaError | None = None
     seen: list[str] = field(default_factory=list)
 
-    async def screen(self, texts: tuple[str, ...]) -> tuple[Screening, ...]:
+    async def screen(self, texts: tuple[str, ...], scope: Scope = ANY) -> tuple[Screening, ...]:
         if self.failure:
             raise self.failure
         self.seen.extend(texts)
@@ -66,15 +70,32 @@ class OpenScreener:
 
 @dataclass
 class HashClassifier:
-    """A deterministic embedding of the text; the scores are the test's."""
+    """A deterministic embedding of the text; the scores are the test's, and so is what makes a passage suspicious."""
 
-    scores: dict[str, float] = field(default_factory=lambda: {"injection": 0.0, "difficulty": 0.0})
+    scores: dict[str, float] = field(default_factory=lambda: {"difficulty": 0.0})
+    by_text: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Further scores of texts that hold a word."""
+    poison: str = "\0"
     failure: MantaError | None = None
 
     async def classify(self, text: str) -> Signals:
         if self.failure:
             raise self.failure
-        return Signals((await self.encode((text,)))[0], self.scores)
+        return Signals((await self.encode((text,)))[0], self._scored(text))
+
+    async def score(self, texts: tuple[str, ...]) -> tuple[Scores, ...]:
+        if self.failure:
+            raise self.failure
+        return tuple(map(self._scored, texts))
+
+    async def inspect(self, texts: tuple[str, ...]) -> tuple[float, ...]:
+        if self.failure:
+            raise self.failure
+        return tuple(0.97 if self.poison in text else 0.02 for text in texts)
+
+    def _scored(self, text: str) -> Scores:
+        found = [scores for word, scores in self.by_text.items() if word in text]
+        return dict.fromkeys(THRESHOLDS, 0.01) | self.scores | {k: v for scores in found for k, v in scores.items()}
 
     async def encode(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
         seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") for text in texts]
@@ -126,11 +147,14 @@ def pipeline(given: GatewaySettings | None = None, **parts: Any) -> Pipeline:
     engine = parts.pop("engine", ScriptedEngine())
     retriever = parts.pop("retriever", ListRetriever())
     screener = parts.pop("screener", OpenScreener())
+    classifier = parts.pop("classifier", HashClassifier())
     return Pipeline(
         **{
             "admission": Admission.from_settings(chosen.keys),
-            "guardrail": Guardrail(screener, chosen.guardrail, injection_threshold=0.9),
-            "classifier": HashClassifier(),
+            "guardrail": Guardrail(screener, chosen.guardrail, THRESHOLDS),
+            "vetting": Vetting(screener, classifier, chosen.guardrail),
+            "vaults": MemoryVaults(ttl_s=60),
+            "classifier": classifier,
             "classifier_settings": chosen.classifier,
             "retrieval": Retrieval(retriever, chosen.retriever),
             "router": Router(chosen.models, chosen.router),

@@ -2,8 +2,9 @@
 
 import re
 
+from serve_app.ports import ANY
 from serve_app.rules import DenyList, disjoint, lexical_policy, suspicious
-from serve_app.turn import Finding, Screening
+from serve_app.turn import Finding, Scope, Screening
 
 PATTERNS = (
     ("EMAIL_ADDRESS", re.compile(r"[\w.+-]+@\w+(?:\.\w+)+")),
@@ -23,7 +24,7 @@ class MemoryScreener:
     def __init__(self, deny: tuple[str, ...] = ()) -> None:
         self._deny = DenyList.of(deny)
 
-    async def screen(self, texts: tuple[str, ...]) -> tuple[Screening, ...]:
+    async def screen(self, texts: tuple[str, ...], scope: Scope = ANY) -> tuple[Screening, ...]:
         return tuple(Screening(_findings(text), lexical_policy(text, self._deny)) for text in texts)
 
 

@@ -27,8 +27,9 @@ from presidio_analyzer.predefined_recognizers import (
 )
 
 from serve_app.errors import ScreenerUnavailable
+from serve_app.ports import ANY
 from serve_app.rules import SUSPECT, DenyList, disjoint, lexical_policy, suspicious
-from serve_app.turn import Finding, Screening
+from serve_app.turn import Finding, Scope, Screening
 
 SURROUNDINGS = 120
 """Characters around a suspicious place that Presidio is shown; the rest of a long text costs nothing."""
@@ -204,7 +205,7 @@ class PresidioScreener:
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="screener")
         self.examine("Warm up: jane@example.com, 10.1.2.3, +1 415 555 2671, GB29NWBK60161331926819")
 
-    async def screen(self, texts: tuple[str, ...]) -> tuple[Screening, ...]:
+    async def screen(self, texts: tuple[str, ...], scope: Scope = ANY) -> tuple[Screening, ...]:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._threads, lambda: tuple(self.examine(text) for text in texts))

@@ -11,7 +11,7 @@ from tritonclient.grpc.aio import InferenceServerClient, InferInput, InferReques
 from tritonclient.utils import InferenceServerException
 
 from serve_app.errors import ClassifierUnavailable
-from serve_app.turn import Signals
+from serve_app.turn import Scores, Signals
 
 DIMENSION = 384
 HEADS = ("injection", "difficulty")
@@ -93,6 +93,12 @@ class TritonClassifier:
             embedding=arrays["EMBEDDING"][0],
             scores={head: float(arrays[head.upper()][0]) for head in HEADS},
         )
+
+    async def score(self, texts: tuple[str, ...]) -> tuple[Scores, ...]:
+        return tuple([(await self.classify(text)).scores for text in texts])
+
+    async def inspect(self, texts: tuple[str, ...]) -> tuple[float, ...]:
+        return tuple([0.0 for _ in texts])
 
     async def encode(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
         """As the port says. The batch goes out in slices, one after the other: a question waits behind one of them."""

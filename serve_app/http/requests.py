@@ -56,6 +56,7 @@ def chat_turn(asked: ChatRequest, caller: Caller, turn_id: str, deadline_s: floa
         messages=tuple(map(message, asked.messages)),
         model=asked.model,
         stream=bool(asked.stream),
+        session=asked.manta.session,
         parameters={**parameters(asked), **({"tools": others} if others else {})},
         grounding=grounding(asked, searches),
         expires_at=time.time() + deadline_s,
@@ -67,11 +68,12 @@ def completion_turn(asked: CompletionRequest, caller: Caller, turn_id: str, dead
     return Turn(
         id=turn_id,
         caller=caller,
-        messages=(Message("user", asked.prompt),),
+        messages=(Message("user", asked.prompt, {"suffix": asked.suffix} if asked.suffix else {}),),
         model=asked.model,
         operation="completion",
         stream=bool(asked.stream),
-        parameters=parameters(asked),
+        parameters={name: value for name, value in parameters(asked).items() if name != "suffix"},
+        session=asked.manta.session,
         grounding=Grounding(stores=asked.manta.stores, wanted=wanted, top_k=asked.manta.top_k),
         expires_at=time.time() + deadline_s,
     )

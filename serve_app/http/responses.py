@@ -104,6 +104,7 @@ def answer_headers(started: Started, standing: Standing) -> dict[str, str]:
         "x-manta-model": started.model,
         "x-manta-route": started.route,
         **degraded,
+        **({"x-manta-withheld": "; ".join(started.withheld)} if started.withheld else {}),
         "server-timing": timings,
         "cache-control": "no-cache",
         "x-accel-buffering": "no",

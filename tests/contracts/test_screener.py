@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from serve_app.adapters.memory_screener import MemoryScreener
 from serve_app.adapters.presidio import PresidioScreener
 from serve_app.errors import ScreenerUnavailable
+from serve_app.policy import STRUCTURED
 from serve_app.ports import Screener
 from serve_app.rules import suspicious
 from serve_app.seams import ALERT, units
-from serve_app.settings import GuardrailSettings
 
-ENTITIES = GuardrailSettings().entities
+ENTITIES = STRUCTURED
 KEY_BLOCK = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7bq3\nZ4fKq0tP8sYx\n-----END RSA PRIVATE KEY-----"
 
 

@@ -13,7 +13,7 @@ from serve_app.errors import (
 from serve_app.events import Delta, Event, Finished, Started
 from serve_app.pipeline import Pipeline
 from serve_app.ports import Query
-from serve_app.turn import Grounding, Passage, Turn
+from serve_app.turn import Grounding, Passage, Scope, Turn
 from tests.builders import (
     HashClassifier,
     ListRetriever,
@@ -64,9 +64,9 @@ class Meeting:
         self.barrier = asyncio.Barrier(2)
         self.screener, self.classifier = OpenScreener(), HashClassifier()
 
-    async def screen(self, texts: tuple[str, ...]) -> object:
+    async def screen(self, texts: tuple[str, ...], scope: Scope) -> object:
         await self.barrier.wait()
-        return await self.screener.screen(texts)
+        return await self.screener.screen(texts, scope)
 
     async def classify(self, text: str) -> object:
         await self.barrier.wait()
@@ -95,7 +95,7 @@ async def test_a_forbidden_question_never_reaches_the_engine() -> None:
 
 async def test_an_injection_is_refused() -> None:
     with pytest.raises(ContentFiltered):
-        await answered(turn(), pipeline(classifier=HashClassifier({"injection": 0.95, "difficulty": 0.0})))
+        await answered(turn(), pipeline(classifier=HashClassifier({"prompt_injection": 0.95, "difficulty": 0.0})))
 
 
 async def test_without_a_classifier_the_default_model_answers_and_the_search_goes_by_words() -> None:
