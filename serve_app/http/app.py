@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import Depends, FastAPI, Request
 from fastapi_offline import FastAPIOffline
-from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from serve_app.admission import Admission
@@ -18,11 +17,14 @@ from serve_app.http import errors
 from serve_app.http.files import files_router
 from serve_app.http.health import Readiness, health_router
 from serve_app.http.middleware import RequestIds
+from serve_app.http.moderations import moderations_router
 from serve_app.http.requests import chat_turn, completion_turn, read
 from serve_app.http.responses import AnswerResponse, limit_headers
+from serve_app.http.schema import body_schema
 from serve_app.http.vector_stores import vector_stores_router
 from serve_app.http.wire import ChatRequest, CompletionRequest, EmbeddingRequest
 from serve_app.library import LibraryPort
+from serve_app.moderation import Moderation
 from serve_app.pipeline import Pipeline
 from serve_app.router import AUTO
 from serve_app.settings import GatewaySettings
@@ -52,6 +54,11 @@ class Gateway:
     def admission(self) -> Admission:
         return self.pipeline.admission
 
+    @property
+    def moderation(self) -> Moderation:
+        guardrail = self.pipeline.guardrail
+        return Moderation(guardrail.screener, self.pipeline.classifier, guardrail.settings, guardrail.shipped)
+
     def authenticate(self, request: Request) -> Caller:
         return self.authenticator.authenticate(request.headers.get("authorization"))
 
@@ -67,6 +74,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     add_answers(app, gateway)
     add_models(app, gateway)
     add_embeddings(app, gateway)
+    app.include_router(moderations_router(gateway.moderation, gateway.admission, authenticate, gateway.settings.http))
     app.include_router(files_router(gateway.library, authenticate, gateway.settings.retriever.max_file_bytes))
     app.include_router(
         vector_stores_router(gateway.library, authenticate, gateway.pipeline.retrieval.retriever.search, embed)
@@ -149,25 +157,3 @@ def add_metrics(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/metrics", tags=["operations"], dependencies=guards)
     async def metrics() -> Response:
         return Response(gateway.pipeline.telemetry.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def body_schema(shape: type[BaseModel]) -> dict[str, Any]:
-    """The request body in /docs, where the body is read by us and not by FastAPI."""
-    schema = shape.model_json_schema(ref_template="#/components/schemas/{model}")
-    inlined = {**schema, "properties": schema["properties"]}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": inline(inlined)}}}}
-
-
-def inline(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with its `$defs` put where they are referred to: OpenAPI has no local definitions."""
-    definitions = schema.pop("$defs", {})
-
-    def resolve(node: Any) -> Any:
-        if isinstance(node, dict):
-            if "$ref" in node:
-                return resolve(definitions[node["$ref"].rsplit("/", 1)[-1]])
-            return {key: resolve(value) for key, value in node.items()}
-        return [resolve(value) for value in node] if isinstance(node, list) else node
-
-    resolved: dict[str, Any] = resolve(schema)
-    return resolved
