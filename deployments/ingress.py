@@ -1,5 +1,6 @@
 """The ingress role: the public API and the pipeline, holding the ports of everything else."""
 
+import os
 import time
 
 from fastapi import FastAPI
@@ -72,4 +73,14 @@ def shipped_thresholds() -> dict[str, float]:
 
 
 def vaults_of(settings: SessionSettings) -> Vaults:
-    return MemoryVaults(settings.ttl_s)
+    """Raises ValueError where the config names a variable that is not set, or holds no URL."""
+    if settings.redis_url_env is None:
+        return MemoryVaults(settings.ttl_s)
+    from serve_app.adapters.redis_vaults import RedisVaults
+
+    url = os.environ.get(settings.redis_url_env)
+    if not url:
+        raise ValueError(
+            f"guardrail.sessions.redis_url_env: the environment variable {settings.redis_url_env!r} is not set"
+        )
+    return RedisVaults(url, settings.ttl_s)

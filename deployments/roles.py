@@ -61,13 +61,15 @@ class Retriever:
         from serve_app.adapters.milvus import MilvusIndex
         from serve_app.library import Library
 
+        reader = RemoteClassifier(classifier)
         self._index = MilvusIndex(settings.retriever.milvus, 384, milvus_token(settings.retriever.milvus))
         await self._index.open()
         self._library = Library(
             Catalog(settings.retriever.catalog_url),
             self._index,
-            RemoteClassifier(classifier).encode,
+            reader.encode,
             settings.retriever,
+            inspect=reader.inspect,
         )
         await self._library.open()
 

@@ -19,6 +19,9 @@ from serve_app.ports import Chunk, Index
 Encode = Callable[[tuple[str, ...]], Awaitable[NDArray[np.float32]]]
 """Texts -> rows of shape (len(texts), dimension), L2-normalised."""
 
+Inspect = Callable[[tuple[str, ...]], Awaitable[tuple[float, ...]]]
+"""Texts -> how likely an instruction stands in each that is not its own."""
+
 ENCODED_AT_ONCE = 4
 """A question that comes during ingestion waits for one such batch at most: 45 ms on 2 cores, where 16 take 180.
 
@@ -40,6 +43,8 @@ class Ingestion:
     catalog: Catalog
     index: Index
     encode: Encode
+    inspect: Inspect | None
+    """None leaves it to the first search that finds the chunk."""
     parser: Parser
     folder: Folder
     retries_s: tuple[float, ...] = (1, 2, 4, 8, 16)
@@ -78,8 +83,10 @@ class Ingestion:
         for start in range(0, len(parsed.excerpts), INDEXED_AT_ONCE):
             excerpts = parsed.excerpts[start : start + INDEXED_AT_ONCE]
             embeddings = await self._embeddings(excerpts)
+            suspicions = await self._suspicions(excerpts)
             await self._continue(work)
-            await self.index.upsert([_chunk(work, start + at, one) for at, one in enumerate(excerpts)], embeddings)
+            chunks = [_chunk(work, start + at, one, suspicions[at]) for at, one in enumerate(excerpts)]
+            await self.index.upsert(chunks, embeddings)
         await self._continue(work)
         for older in await self.catalog.superseded(work):
             await remove(self.catalog, self.index, older)
@@ -102,6 +109,15 @@ class Ingestion:
             batch = order[start : start + ENCODED_AT_ONCE]
             rows.update(zip(batch, await self.encode(tuple(texts[at] for at in batch)), strict=True))
         return np.stack([rows[at] for at in range(len(texts))])
+
+    async def _suspicions(self, excerpts: Sequence[Excerpt]) -> Sequence[float | None]:
+        """Judged here, once: while a question waits there is no time to read six passages sentence by sentence."""
+        if self.inspect is None:
+            return [None] * len(excerpts)
+        found: list[float | None] = []
+        for start in range(0, len(excerpts), ENCODED_AT_ONCE):
+            found += await self.inspect(tuple(one.text for one in excerpts[start : start + ENCODED_AT_ONCE]))
+        return found
 
     async def _wanted(self, work: AttachedFile) -> bool:
         try:
@@ -140,7 +156,7 @@ def chunk_id(store_id: str, file_id: str, ordinal: int) -> str:
     return hashlib.sha256(f"{store_id}\n{file_id}\n{ordinal}".encode()).hexdigest()[:32]
 
 
-def _chunk(work: AttachedFile, ordinal: int, excerpt: Excerpt) -> Chunk:
+def _chunk(work: AttachedFile, ordinal: int, excerpt: Excerpt, suspicion: float | None) -> Chunk:
     return Chunk(
         id=chunk_id(work.store_id, work.file_id, ordinal),
         tenant=work.tenant,
@@ -153,6 +169,7 @@ def _chunk(work: AttachedFile, ordinal: int, excerpt: Excerpt) -> Chunk:
         heading=excerpt.heading,
         page=excerpt.page,
         attributes={**excerpt.attributes, **work.attributes},
+        suspicion=suspicion,
     )
 
 

@@ -19,7 +19,7 @@ from serve_app.documents.records import (
 )
 from serve_app.documents.tokens import minilm_tokenizer
 from serve_app.errors import BodyTooLarge, Conflict, InvalidRequest, NotFound
-from serve_app.ingestion import Backlog, Encode, Ingestion, remove
+from serve_app.ingestion import Backlog, Encode, Ingestion, Inspect, remove
 from serve_app.ports import Index, Query
 from serve_app.settings import RetrieverSettings, asset
 from serve_app.turn import Passage
@@ -76,7 +76,13 @@ class Library:
     """Files, vector stores and what is in them. One process holds it: it owns the files and the ingestion."""
 
     def __init__(
-        self, catalog: Catalog, index: Index, encode: Encode, settings: RetrieverSettings, parser: Parser | None = None
+        self,
+        catalog: Catalog,
+        index: Index,
+        encode: Encode,
+        settings: RetrieverSettings,
+        parser: Parser | None = None,
+        inspect: Inspect | None = None,
     ) -> None:
         """Without a `parser`: a process of its own that counts tokens as the default encoder does."""
         self._catalog = catalog
@@ -89,7 +95,14 @@ class Library:
         self._most_bytes = settings.max_file_bytes
         self._folder = Folder(asset(settings.files_path))
         self._backlog = Backlog(
-            Ingestion(catalog=catalog, index=index, encode=encode, parser=self._parser, folder=self._folder)
+            Ingestion(
+                catalog=catalog,
+                index=index,
+                encode=encode,
+                inspect=inspect,
+                parser=self._parser,
+                folder=self._folder,
+            )
         )
 
     async def open(self) -> None:

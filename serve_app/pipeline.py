@@ -155,7 +155,7 @@ class Pipeline:
         try:
             await self.vaults.keep(turn.caller, turn.session, vault)
         except VaultsUnavailable:
-            return turn if "sessions" in turn.degraded else turn.without("sessions")
+            return turn.without("sessions")
         return turn
 
     def _is_grounded(self, turn: Turn) -> bool:

@@ -169,4 +169,4 @@ class Turn:
 
     def without(self, part: str) -> Self:
         """This turn, remembering that `part` was missing."""
-        return replace(self, degraded=(*self.degraded, part))
+        return self if part in self.degraded else replace(self, degraded=(*self.degraded, part))

@@ -68,6 +68,7 @@ def passage_of(chunk: Chunk) -> Passage:
         heading=chunk.heading,
         page=chunk.page,
         attributes=chunk.attributes or {},
+        suspicion=chunk.suspicion,
     )
 
 

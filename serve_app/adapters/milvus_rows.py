@@ -53,6 +53,8 @@ def row(chunk: Chunk, vector: NDArray[np.float32]) -> dict[str, Any]:
         ("body", lexical),
     ):
         fields[name] = _cut(value, BYTES[name])
+    if chunk.suspicion is not None:
+        fields["suspicion"] = chunk.suspicion
     return fields | {ATTRIBUTE + name: value for name, value in (chunk.attributes or {}).items()}
 
 
@@ -77,6 +79,7 @@ def passage(entity: Mapping[str, Any]) -> Passage:
         title=entity["title"],
         heading=entity["heading"],
         page=None if page < 0 else page,
+        suspicion=entity.get("suspicion"),
         attributes={
             name.removeprefix(ATTRIBUTE): value for name, value in entity.items() if name.startswith(ATTRIBUTE)
         },

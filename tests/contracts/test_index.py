@@ -119,6 +119,14 @@ def ids(passages: Sequence[Passage]) -> list[str]:
     return [passage.id for passage in passages]
 
 
+async def test_a_chunk_keeps_what_was_judged_of_it(index: Index) -> None:
+    await fill(index, chunk("a", suspicion=0.75), chunk("b"))
+    assert {passage.id: passage.suspicion for passage in await found(index, embedding=direction(0))} == {
+        "a": 0.75,
+        "b": None,
+    }
+
+
 async def test_what_was_upserted_is_found_at_once_with_all_it_carried(index: Index) -> None:
     await fill(
         index,
