@@ -13,6 +13,9 @@ TEXTS = ("reasoning_content", "reasoning", "content", "text", "refusal")
 NAMES_OF_TOKENS = ("logprobs", "token_ids", "prompt_token_ids")
 """Extras that spell the text out; they go when it changes."""
 
+CALLS = ("tool_calls", "function_call")
+"""Fields that hold text as JSON: the arguments of calls."""
+
 Key = tuple[str, int]
 """A field of the delta, and the index of the tool call within it."""
 
@@ -55,10 +58,10 @@ class ScreenedChoice:
             leaving = await self.flush()
             if self.denied:
                 return leaving
-            self._key, self.strand = key, Strand(self.policy, in_json=key[0] == "tool_calls")
+            self._key, self.strand = key, Strand(self.policy, in_json=key[0] in CALLS)
         if key is None and not self.finished and not self._pieces:
             return [delta]
-        self._pieces.append(Piece(delta, key, text, self.strand.origin + len(self.strand.held)))
+        self._pieces.append(Piece(delta, key, text, self.strand.taken))
         if text or self.finished:
             await self.strand.advance(text, at_end=self.finished)
         return leaving + self._leaving()
@@ -74,7 +77,7 @@ class ScreenedChoice:
         """A delta with several texts is a whole message: each of them is complete."""
         changed = delta
         for key, text in texts:
-            strand = Strand(self.policy, in_json=key[0] == "tool_calls")
+            strand = Strand(self.policy, in_json=key[0] in CALLS)
             await strand.advance(text, at_end=True)
             if strand.denied:
                 self.denied = True
@@ -124,6 +127,7 @@ class ScreenedAnswer:
     deltas: int = 0
     """Deltas with text taken so far: about the tokens the engine made."""
     denied: bool = False
+    """Something forbidden began: nothing more may leave."""
     _choices: dict[int, ScreenedChoice] = field(default_factory=dict)
 
     async def take(self, delta: Delta) -> list[Delta]:
@@ -135,6 +139,11 @@ class ScreenedAnswer:
         leaving = await choice.take(delta)
         self.denied = self.denied or choice.denied
         return leaving
+
+    @property
+    def unscreened(self) -> bool:
+        """The screener was down and the policy let the answer go on without it."""
+        return self.policy.unscreened
 
     async def flush(self) -> list[Delta]:
         """Everything that is still held, screened."""
@@ -161,10 +170,13 @@ def texts_of(delta: Delta) -> list[tuple[Key, str]]:
     for name in TEXTS:
         if isinstance(text := fields.get(name), str) and text:
             found.append(((name, 0), text))
-    for position, call in enumerate(fields.get("tool_calls") or ()):
-        arguments = (call.get("function") or {}).get("arguments")
-        if isinstance(arguments, str) and arguments:
-            found.append((("tool_calls", int(call.get("index", position))), arguments))
+    calls = [
+        (("tool_calls", int(call.get("index", position))), call.get("function"))
+        for position, call in enumerate(fields.get("tool_calls") or ())
+    ]
+    for key, function in [*calls, (("function_call", 0), fields.get("function_call"))]:
+        if isinstance(text := (function or {}).get("arguments"), str) and text:
+            found.append((key, text))
     return found
 
 
@@ -173,7 +185,11 @@ def with_text(delta: Delta, key: Key, text: str) -> Delta:
     if delta.fields.get(key[0]) == text:
         return delta
     extras = {name: value for name, value in delta.extras.items() if name not in NAMES_OF_TOKENS}
-    value: Any = text if key[0] != "tool_calls" else _calls_with(delta.fields, key[1], text)
+    value: Any = text
+    if key[0] == "tool_calls":
+        value = _calls_with(delta.fields, key[1], text)
+    elif key[0] == "function_call":
+        value = {**delta.fields["function_call"], "arguments": text}
     return replace(delta, fields={**delta.fields, key[0]: value}, extras=extras)
 
 
@@ -202,8 +218,8 @@ def edited(text: str, begin: int, edits: list[Edit]) -> str:
 
 def _is_divisible(delta: Delta) -> bool:
     """A delta that carries nothing that belongs to all of its text."""
-    return not delta.extras and not delta.envelope and delta.finish_reason is None and "tool_calls" not in delta.fields
+    return not (delta.extras or delta.envelope or delta.finish_reason or any(name in delta.fields for name in CALLS))
 
 
 def _says_nothing_else(delta: Delta, key: Key) -> bool:
-    return len(delta.fields) == 1 and key[0] != "tool_calls" and delta.finish_reason is None and not delta.extras
+    return len(delta.fields) == 1 and key[0] not in CALLS and delta.finish_reason is None and not delta.extras

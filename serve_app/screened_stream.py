@@ -3,16 +3,25 @@
 import asyncio
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 from serve_app.errors import ScreenerUnavailable
-from serve_app.placeholders import PLACEHOLDER, Vault
+from serve_app.leakage import Decoded, Leakage, Trace
+from serve_app.normalisation import unified
+from serve_app.placeholders import Vault
 from serve_app.ports import Screener
-from serve_app.rules import DenyList, folded, suspicious
-from serve_app.seams import ALERT, KEY_ENDS, OPENING, Units, last_seam, units
-from serve_app.turn import Screening
+from serve_app.rules import DenyList, suspicious
+from serve_app.seams import ALERT, KEY_ENDS, Units, last_seam, sentences, units
+from serve_app.turn import Scope, Screening
 
+BACKSLASH = "\\"
 WHITE_SPACE = re.compile(r"\s")
+USUAL = re.compile(r"[\t-\r -~]*")
+"""Characters that are what they look like."""
+RESTORED = re.compile(r"(?:<|&lt;|\\u003[cC])([A-Z][A-Z0-9]*(?:\\?_[A-Z0-9]+)*\\?_\d+)(?:>|&gt;|\\u003[eE])")
+"""A placeholder as engines repeat it: also escaped for Markdown, HTML or JSON."""
 CONTEXT = 48
 """Characters before a stretch that the screener sees too: `my ssn is` makes nine digits a number."""
 NUMBERS = ("PHONE_NUMBER", "CREDIT_CARD", "US_SSN", "IBAN_CODE")
@@ -22,14 +31,14 @@ FOOTER = 80
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """`text[start:end]` becomes `replacement`; positions count from the start of the whole text."""
+    """`text[start:end]` becomes `replacement`."""
 
     start: int
     end: int
     replacement: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class AnswerPolicy:
     """What holds for every text of one answer."""
 
@@ -40,93 +49,147 @@ class AnswerPolicy:
     window: int
     deadline_s: float
     masks: bool
+    scope: Scope = Scope(answer=True)
+    leak: Leakage | None = None
+    prose: bool = False
+    """Words without a digit may be findings too (names, lexicons of one's own): whole sentences are held."""
+    open_when_down: bool = False
+    unscreened: bool = False
+    """The screener was down and the answer goes on without it; placeholders and denied phrases need none."""
 
     async def screen(self, texts: tuple[str, ...]) -> tuple[Screening, ...]:
+        """Raises ScreenerUnavailable; if `open_when_down`, nothing is found in the rest of the answer instead."""
+        try:
+            if not self.unscreened:
+                return await self._screened(texts)
+        except ScreenerUnavailable:
+            if not self.open_when_down:
+                raise
+            self.unscreened = True
+        return tuple(Screening() for _ in texts)
+
+    async def _screened(self, texts: tuple[str, ...]) -> tuple[Screening, ...]:
         try:
             async with asyncio.timeout(self.deadline_s):
-                return await self.screener.screen(texts)
+                screenings = await self.screener.screen(texts, self.scope)
         except TimeoutError as late:
             raise ScreenerUnavailable(f"the screener did not answer within {self.deadline_s:g} s") from late
+        if len(screenings) != len(texts):
+            raise ScreenerUnavailable(f"the screener answered for {len(screenings)} of {len(texts)} stretches")
+        return screenings
 
     def allows(self, kind: str, value: str) -> bool:
         """Whether the caller may see this value anyway: it stands in what the caller sent or was given."""
-        seen = [text.casefold() for text in (*self.allowed, *self.vault.values())]
-        if any(value.casefold() in text for text in seen):
+        if any(value.casefold() in text for text in self._known):
             return True
         digits = re.sub(r"\D", "", value)
-        return kind in NUMBERS and len(digits) >= 7 and any(digits in _joined(text) for text in seen)
+        return kind in NUMBERS and len(digits) >= 7 and any(digits in text for text in self._known_numbers)
 
+    @cached_property
+    def _known(self) -> tuple[str, ...]:
+        return tuple(unified(text).casefold() for text in (*self.allowed, *self.vault.values()))
 
-def _joined(text: str) -> str:
-    """`(415) 555-2671` and `415.555.2671` are one number."""
-    return re.sub(r"(?<=[\d)])[ ()./-]{1,3}(?=\d)", "", text)
+    @cached_property
+    def _known_numbers(self) -> tuple[str, ...]:
+        """`(415) 555-2671` and `415.555.2671` are one number."""
+        return tuple(re.sub(r"(?<=[\d)])[ ()./-]{1,3}(?=\d)", "", text) for text in self._known)
 
 
 @dataclass
 class Strand:
-    """One text of an answer: the `content` of one choice, say."""
+    """One text of an answer: the `content` of one choice, say.
+
+    It works on the text as a reader sees it, without invisible characters and with compatibility forms unified, and
+    knows where each character of what it holds was written.
+    """
 
     policy: AnswerPolicy
     in_json: bool = False
     """Restored values are escaped: the text is the arguments of a tool call."""
-    held: str = ""
-    """From the last seam on."""
-    origin: int = 0
-    """Where `held` begins in the whole text."""
-    released: int = 0
-    """Up to here the text may leave; ahead of `origin` only by the opening letters."""
+    taken: int = 0
+    """Characters so far, as written."""
     edits: list[Edit] = field(default_factory=list)
+    """In positions of the text as written."""
     denied: bool = False
-    """A denied phrase begins at `released`: nothing more may leave."""
+    """What may not be said begins at `released`: nothing more may leave."""
+    held: str = ""
+    """From the last seam on, as seen."""
+    _places: list[int] = field(default_factory=list)
+    """Where each held character was written."""
+    _origin: int = 0
+    """Where `held` begins in the text as seen."""
     _before: str = ""
     _dropping_until: re.Pattern[str] | None = None
+    _traces: tuple[Trace | Decoded, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.policy.leak is not None:
+            self._traces = (Trace(self.policy.leak, self.in_json), Decoded(self.policy.leak))
+
+    @property
+    def released(self) -> int:
+        """Up to here, as written, the text may leave."""
+        return self._places[0] if self._places else self.taken
 
     async def advance(self, text: str, *, at_end: bool = False) -> None:
         """Take the next stretch of the text and release what can be decided. Raises ScreenerUnavailable."""
-        self.held += text
-        if self.origin == 0 and not at_end:
-            self._open()
-        deny = self.policy.deny
-        calm = len(self.held) < self.policy.window and not at_end and self._dropping_until is None
-        if calm and deny is None and not ALERT.search(self.held):
-            self._release(last_seam(self.held))
-        elif deny is None:
-            await self._settle(self.origin + len(self.held), at_end=at_end)
-        else:
-            await self._settle_before(deny, at_end=at_end)
-
-    async def _settle_before(self, deny: DenyList, *, at_end: bool) -> None:
-        stop = deny.find(self.held, at_end=at_end)
-        opened = len(self.held) if at_end else deny.begins(self.held)
-        if 0 <= stop <= opened:
-            self.held = self.held[:stop]
-            await self._settle(self.origin + stop, at_end=True)
+        self._take(text)
+        stop, begun = self._forbidden(at_end=at_end)
+        policy = self.policy
+        if stop is not None and stop <= begun:
+            self.taken = self._place(stop)
+            self.held, self._places = self.held[:stop], self._places[:stop]
+            await self._settle(stop, at_end=True)
             self.denied = True
+        elif at_end or policy.prose or self._dropping_until is not None or len(self.held) >= policy.window:
+            await self._settle(begun, at_end=at_end)
+        elif ALERT.search(self.held):
+            await self._settle(begun, at_end=False)
         else:
-            await self._settle(self.origin + opened, at_end=at_end)
+            self._release(_last_seam_before(begun, Units((), last_seam(self.held)), self.held))
 
-    def _open(self) -> None:
-        """Release the letters at the very start, unless a denied phrase may begin with them."""
+    def _take(self, text: str) -> None:
+        if USUAL.fullmatch(text):
+            seen = text
+            self._places += range(self.taken, self.taken + len(text))
+        else:
+            forms = [_seen(character) for character in text]
+            seen = "".join(forms)
+            self._places += [self.taken + n for n, form in enumerate(forms) for _ in form]
+        self.held += seen
+        self.taken += len(text)
+        for trace in self._traces:
+            trace.take(seen)
+
+    def _forbidden(self, *, at_end: bool) -> tuple[int | None, int]:
+        """Where what may not be said begins in `held`, and where such a thing may have begun."""
         deny = self.policy.deny
-        if self.held and (deny is None or folded(self.held[0]) not in deny.first_characters):
-            opening = OPENING.match(self.held)
-            self.released = max(self.released, opening.end() if opening else 0)
+        stops = [trace.stop for trace in self._traces]
+        opens = [trace.begun for trace in self._traces if not at_end or trace.stop is not None]
+        stop = min((max(0, place - self._origin) for place in stops if place is not None), default=None)
+        begun = min((max(0, place - self._origin) for place in opens if place is not None), default=len(self.held))
+        if deny is not None:
+            found = deny.find(self.held, at_end=at_end)
+            begun = min(begun, len(self.held) if at_end else deny.begins(self.held))
+            stop = found if found >= 0 and (stop is None or found < stop) else stop
+        return stop, begun
 
     async def _settle(self, limit: int, *, at_end: bool) -> None:
-        """Screen and release the units that are decided and end before `limit`, a position in the whole text."""
+        """Screen and release the units that are decided and end before `limit`, a position in `held`."""
         window = self.policy.window
+        limit += self._origin
         while not self._drops(at_end=at_end):
             found = units(self.held, at_end=at_end)
+            if self.policy.prose:
+                found = sentences(self.held, found, at_end=at_end)
             spans = (*found.spans, (found.rest, len(self.held)))
-            before = limit - self.origin
+            before = limit - self._origin
             long = next((a for a, b in spans if b - a >= window and a + window <= before), None)
+            rest = _last_seam_before(before, found, self.held) if long is None else long
+            self._edit(await self._screen([span for span in found.spans if span[1] <= rest]))
+            self._release(rest)
             if long is None:
-                rest = _last_seam_before(before, found, self.held)
-                await self._screen([span for span in found.spans if span[1] <= rest])
-                self._release(rest)
                 return
-            await self._screen([span for span in found.spans if span[1] <= long])
-            self._release(long)
             await self._break_up()
 
     async def _break_up(self) -> None:
@@ -134,17 +197,13 @@ class Strand:
         window = self.policy.window
         space = max(self.held.rfind(" ", window // 4, window // 2), self.held.rfind("\n", window // 4, window // 2))
         cut = space + 1 if space >= 0 else max(1, window // 2)
-        known = len(self.edits)
-        await self._screen([(0, window)])
-        edits = sorted(self.edits[known:], key=lambda edit: edit.start)
+        edits = sorted(await self._screen([(0, window)]), key=lambda edit: edit.start)
         for edit in edits:
-            start, end = edit.start - self.origin, edit.end - self.origin
-            if start < cut and end == window:
-                self._dropping_until = KEY_ENDS if "-----BEGIN" in self.held[start:end] else WHITE_SPACE
-            if start < cut < end:
-                cut = end
-        del self.edits[known:]
-        self.edits += [edit for edit in edits if edit.end - self.origin <= cut]
+            if edit.start < cut and edit.end == window:
+                self._dropping_until = KEY_ENDS if "-----BEGIN" in self.held[edit.start : edit.end] else WHITE_SPACE
+            if edit.start < cut < edit.end:
+                cut = edit.end
+        self._edit(edit for edit in edits if edit.end <= cut)
         self._release(cut)
 
     def _drops(self, *, at_end: bool) -> bool:
@@ -158,49 +217,57 @@ class Strand:
         else:
             dropped = ending.start() if until is WHITE_SPACE else ending.end()
             self._dropping_until = None
-        self.edits.append(Edit(self.origin, self.origin + dropped, ""))
+        self._edit([Edit(0, dropped, "")])
         self._release(dropped)
         return ending is None
 
-    async def _screen(self, spans: list[tuple[int, int]]) -> None:
-        pieces = [piece for start, end in spans for piece in self._between_placeholders(start, end)]
+    async def _screen(self, spans: list[tuple[int, int]]) -> list[Edit]:
+        """What these stretches of `held` need: placeholders restored, findings masked."""
+        edits, pieces = self._between_placeholders(spans)
         if not self.policy.masks or not pieces:
-            return
+            return edits
         past = self._before + self.held
         shift = len(self._before)
         begins = [max(0, start + shift - CONTEXT) for start, _ in pieces]
         texts = tuple(past[begin : end + shift] for begin, (_, end) in zip(begins, pieces, strict=True))
-        for (start, _), begin, screening in zip(pieces, begins, await self.policy.screen(texts), strict=True):
+        for (first, _), begin, screening in zip(pieces, begins, await self.policy.screen(texts), strict=True):
             for finding in screening.findings:
-                self._mask(finding.kind, max(start, finding.start + begin - shift), finding.end + begin - shift)
+                start, end = max(first, finding.start + begin - shift), finding.end + begin - shift
+                if start < end and not self.policy.allows(finding.kind, self.held[start:end]):
+                    edits.append(Edit(start, end, f"[{finding.kind}]"))
+        return edits
 
-    def _between_placeholders(self, start: int, end: int) -> list[tuple[int, int]]:
-        """The stretches that need screening; placeholders in between are put down for restoring."""
+    def _between_placeholders(self, spans: list[tuple[int, int]]) -> tuple[list[Edit], list[tuple[int, int]]]:
+        """How placeholders are restored, and the stretches beside them that need screening."""
+        edits: list[Edit] = []
         pieces: list[tuple[int, int]] = []
-        for placeholder in PLACEHOLDER.finditer(self.held, start, end):
-            value = self.policy.vault.get(placeholder[0])
-            if value is not None:
-                shown = json.dumps(value, ensure_ascii=False)[1:-1] if self.in_json else value
-                self.edits.append(Edit(self.origin + placeholder.start(), self.origin + placeholder.end(), shown))
-                pieces.append((start, placeholder.start()))
-                start = placeholder.end()
-        pieces.append((start, end))
-        return [(a, b) for a, b in pieces if suspicious(self.held[a:b])]
+        for start, end in spans:
+            for placeholder in RESTORED.finditer(self.held, start, end):
+                value = self.policy.vault.get(f"<{placeholder[1].replace(BACKSLASH, '')}>")
+                if value is not None:
+                    shown = json.dumps(value, ensure_ascii=False)[1:-1] if self.in_json else value
+                    edits.append(Edit(*placeholder.span(), shown))
+                    pieces.append((start, placeholder.start()))
+                    start = placeholder.end()
+            pieces.append((start, end))
+        return edits, [(a, b) for a, b in pieces if self.policy.prose or suspicious(self.held[a:b])]
 
-    def _mask(self, kind: str, start: int, end: int) -> None:
-        if start < end:
-            value = self.held[start:end]
-            begin = max(self.origin + start, self.released)
-            shown = value[begin - self.origin - start :] if self.policy.allows(kind, value) else f"[{kind}]"
-            self.edits.append(Edit(begin, self.origin + end, shown))
+    def _edit(self, edits: Iterable[Edit]) -> None:
+        """Put down edits of `held` for the text as written; one character may be seen as several."""
+        for edit in edits:
+            if edit.start < edit.end:
+                end = max(self._place(edit.end), self._places[edit.end - 1] + 1)
+                self.edits.append(Edit(self._places[edit.start], end, edit.replacement))
+
+    def _place(self, position: int) -> int:
+        return self._places[position] if position < len(self._places) else self.taken
 
     def _release(self, length: int) -> None:
         """The first `length` characters of `held` may leave."""
         if length:
             self._before = (self._before + self.held[:length])[-CONTEXT:]
-            self.held = self.held[length:]
-            self.origin += length
-            self.released = max(self.released, self.origin)
+            self.held, self._places = self.held[length:], self._places[length:]
+            self._origin += length
 
 
 def _last_seam_before(limit: int, found: Units, text: str) -> int:
@@ -211,3 +278,8 @@ def _last_seam_before(limit: int, found: Units, text: str) -> int:
         if start < limit <= end:
             return limit if end == limit else start
     return last_seam(text[:limit])
+
+
+@lru_cache(maxsize=4096)
+def _seen(character: str) -> str:
+    return character if USUAL.fullmatch(character) else unified(character)

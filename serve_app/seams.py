@@ -6,21 +6,24 @@ characters of a script without white space.
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from serve_app.rules import UNSPACED
 
 WORD = re.compile(rf"[{UNSPACED}](?:[^\s{UNSPACED}]++[{UNSPACED}]?)*+|(?:[^\s{UNSPACED}]++[{UNSPACED}]?)++")
 UNSPACED_PAIR = re.compile(rf"[{UNSPACED}](?=[{UNSPACED}])")
 DIGIT = re.compile(r"\d")
-GAP = re.compile(r"[ \t\u00a0]{0,4}")
+GAP = re.compile(r"[^\S\n\v\f\r\x1c-\x1e\x85\u2028\u2029]{0,4}")
 CONNECTOR = re.compile(r"[-+()./\u2013\u2014]{1,3}|[A-Z0-9]{1,4}|ext\.?|x")
 """A word without a digit that may stand inside a number: `555 - 1234`, `1234 ext. 12`, `GB29 NWBK 6016`."""
-ALERT = re.compile(r"[\d@]|-----B")
+LONG = 20
+"""Letters of a word from which it may be a key, though no digit stands in it."""
+ALERT = re.compile(rf"[\d@]|-----B|[\w-]{{{LONG}}}")
 """Without one of these every word stands alone and none can be a finding."""
+PAUSE = re.compile(r"[\n\r\u3002\uff01\uff1f]|(?<=[^\W\d_]{3}[.!?])\s")
+"""Ends a sentence; a name or an address does not go on behind it."""
 KEY_BEGINS = re.compile(r"-----BEGIN [A-Z ]{0,40}(?:\Z|PRIVATE(?:\Z| (?:\Z|K(?:\Z|E(?:\Z|Y)))))")
 KEY_ENDS = re.compile(r"-----END [A-Z ]{0,40}KEY(?: BLOCK)?-----")
-OPENING = re.compile(r"[A-Z]?[a-z]{0,11}")
-"""Letters at the very start of an answer; they leave before their word ends, so that the first token never waits."""
 
 
 def _continues_a_number(word: str) -> bool:
@@ -64,6 +67,15 @@ def units(text: str, *, at_end: bool) -> Units:
     return Units((*spans, (start, ending.end()), *later), ending.end() + after.rest)
 
 
+def sentences(text: str, found: Units, *, at_end: bool) -> Units:
+    """The decided sentences of a text with these units; none ends within a unit."""
+    ends = [pause.end() for pause in PAUSE.finditer(text, 0, found.rest)]
+    ends = [end for end in ends if not any(a < end < b for a, b in found.spans)]
+    if at_end and ends[-1:] != [len(text)]:
+        ends.append(len(text))
+    return Units(tuple(pairwise([0, *ends])), ends[-1] if ends else 0)
+
+
 def _word_start(text: str, position: int) -> int:
     while position > 0 and not text[position - 1].isspace() and not UNSPACED_PAIR.match(text, position - 1):
         position -= 1
@@ -86,7 +98,7 @@ def _numbers_and_words(text: str, *, at_end: bool) -> Units:
         if number is not None:
             spans.append(number)
         number = word.span() if DIGIT.search(word[0]) else None
-        if number is None and "@" in word[0]:
+        if number is None and ALERT.search(word[0]):
             spans.append(word.span())
     if number is None:
         return Units(tuple(spans), len(text))
