@@ -5,12 +5,13 @@ import math
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from serve_app.errors import ContentFiltered, MantaError, ScreenerUnavailable
 from serve_app.events import Delta, Events, Finished
+from serve_app.leakage import Leakage
 from serve_app.placeholders import Masking, Vault, screened_text
-from serve_app.policy import INDIRECT, GuardrailSettings, PolicySettings
+from serve_app.policy import INDIRECT, STRUCTURED, GuardrailSettings, PolicySettings
 from serve_app.ports import Screener
 from serve_app.rules import DenyList
 from serve_app.screened_choice import ScreenedAnswer
@@ -75,14 +76,17 @@ class Guardrail:
         passages = tuple(masking.passage(p, s) for p, s in zip(turn.passages, seen.passages, strict=True))
         return self._withhold(replace(turn, messages=messages, passages=passages), seen, policy), masking.vault
 
-    async def screened(self, events: Events, turn: Turn, vault: Vault, allowed: tuple[str, ...]) -> Events:
+    async def screened(
+        self, events: Events, turn: Turn, vault: Vault, allowed: tuple[str, ...], *, open_when_down: bool = False
+    ) -> Events:
         """The answer with placeholders restored and all findings masked that do not stand in `allowed`.
 
         Text leaves at the end of its word; words of one number leave together when the number has ended. A denied
-        phrase ends all choices with `content_filter` and stops the engine; nobody knows its token count then, and
-        `Finished` counts deltas. Raises ScreenerUnavailable; what was held then never leaves.
+        phrase, or a run of the system prompt, ends all choices with `content_filter` and stops the engine; nobody
+        knows its token count then, and `Finished` counts deltas. Raises ScreenerUnavailable unless `open_when_down`;
+        what was held then never leaves.
         """
-        answer = ScreenedAnswer(self._answer_policy(turn, vault, allowed))
+        answer = ScreenedAnswer(self._answer_policy(turn, vault, allowed, open_when_down))
         async with aclosing(events):
             async for event in events:
                 for delta in await answer.take(event) if isinstance(event, Delta) else await answer.flush():
@@ -136,21 +140,35 @@ class Guardrail:
                 passages.append(passage)
         return replace(turn, messages=tuple(messages), passages=tuple(passages), withheld=tuple(names))
 
-    def _answer_policy(self, turn: Turn, vault: Vault, allowed: tuple[str, ...]) -> AnswerPolicy:
-        policy = self._policy(turn)
+    def _answer_policy(self, turn: Turn, vault: Vault, allowed: tuple[str, ...], passes: bool) -> AnswerPolicy:
+        name, policy = self.settings.policy_of(turn.caller.tenant), self._policy(turn)
+        instructions = tuple(message.text for message in turn.messages if message.role in ("system", "developer"))
         return AnswerPolicy(
             screener=self.screener,
-            deny=self._deny[self.settings.policy_of(turn.caller.tenant)],
+            scope=Scope(name, answer=True),
+            deny=self._deny[name],
             vault=vault,
             allowed=allowed,
+            leak=leakage(instructions, policy.leak_words) if instructions and policy.leak_words else None,
             window=self.settings.window_chars,
             deadline_s=self.settings.deadline_ms / 1000,
             masks=bool(policy.answer_entities),
+            prose=not set(policy.answer_entities) <= set(STRUCTURED),
+            open_when_down=passes,
         )
 
     @cached_property
     def _deny(self) -> Mapping[str, DenyList | None]:
         return {name: DenyList.of(policy.deny) for name, policy in self.settings.policies.items()}
+
+
+@lru_cache(maxsize=256)
+def leakage(instructions: tuple[str, ...], words: int) -> Leakage | None:
+    """Remembered: an application sends the same instructions with every question, and 100 words take 1 ms.
+
+    They are masked already, so nobody's data is kept with them.
+    """
+    return Leakage.of(instructions, words)
 
 
 def forbidden_by(screening: Screening, policy: PolicySettings) -> str:

@@ -63,7 +63,9 @@ class Pipeline:
                 return
             account.model = route.model
             allowed = (*(m.text for m in turn.messages), *(p.text for p in turn.passages))
-            screened = self.guardrail.screened(self.engine.generate(turn), turn, vault, allowed)
+            passes = self.router.passes_unscreened(route.model)
+            answer = self.engine.generate(turn)
+            screened = self.guardrail.screened(answer, turn, vault, allowed, open_when_down=passes)
             async with aclosing(citations.annotated(screened)) as events:
                 with watch.stage("engine"):
                     first = await anext(events)

@@ -49,7 +49,8 @@ class PolicySettings(Section):
     }
     """What to do with each entity on its way to an engine; entities that do not stand here are not looked for."""
     answer_entities: tuple[str, ...] = STRUCTURED
-    """Entities masked in an answer, unless the caller sent or was given the value. Names are an answer's business."""
+    """Entities masked in an answer, unless the caller sent or was given the value. With names or entities of one's
+    own among them an answer leaves sentence by sentence, and an answer that may not name anybody is rarely one."""
     lexicons: tuple[LexiconSettings, ...] = ()
     thresholds: dict[str, Fraction | None] = {}
     """Refuse at or above this probability, by category; null never; categories not named take the shipped threshold."""
@@ -73,8 +74,6 @@ class PolicySettings(Section):
             for kind in getattr(self, field):
                 if kind not in kinds:
                     raise ValueError(f"{field}: nothing finds {kind!r}; entities are {', '.join(sorted(kinds))}")
-        if names := [kind for kind in self.answer_entities if kind in NAMES]:
-            raise ValueError(f"answer_entities: {names[0]} has no pattern, and an answer is screened by patterns only")
         return self
 
 
@@ -101,7 +100,8 @@ class GuardrailSettings(Section):
     """Without the classifier, lexical rules alone decide on attacks (and a header says so), or nothing passes."""
     window_chars: int = Field(default=256, gt=0)
     """Most characters of an answer held back while they could still become a finding."""
-    deadline_ms: int = Field(default=5_000, gt=0)
+    deadline_ms: int = Field(default=10_000, gt=0)
+    """Wait for the screener, and for a new one in place of one that died, before the answer is a 503."""
 
     @model_validator(mode="after")
     def _policies_exist(self) -> Self:

@@ -36,13 +36,13 @@ class RedisVaults:
 
     async def recall(self, caller: Caller, session: str) -> Vault:
         async with reachable():
-            vault: dict[str, str] = await self._redis.hgetall(_key(caller, session))
-            return vault
+            found = await self._redis.hgetall(_key(caller, session))
+            return {str(name): str(value) for name, value in found.items()}
 
     async def keep(self, caller: Caller, session: str, vault: Mapping[str, str]) -> None:
         key = _key(caller, session)
         async with reachable(), self._redis.pipeline() as together:
-            together.hset(key, mapping=dict(vault))
+            together.hset(key, mapping={name: value for name, value in vault.items()})
             together.expire(key, self.ttl_s)
             await together.execute()
 

@@ -51,7 +51,7 @@ def config(folder: Path) -> dict[str, Any]:
     gateway["router"] = {"small": "extractive", "large": "demo", "difficulty_threshold": 0.5}
     gateway["guardrail"]["deadline_ms"] = 2_000
     gateway["classifier"]["deadline_ms"] = 1_000
-    gateway["guardrail"]["deny"] = ["project bluebird"]
+    gateway["guardrail"]["policies"]["default"]["deny"] = ["project bluebird"]
     for model in gateway["models"].values():
         model["first_event_deadline_s"] = 20
     gateway["keys"] += [

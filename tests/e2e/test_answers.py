@@ -60,7 +60,7 @@ def test_auto_says_which_model_and_why(service: Running, documents: str) -> None
     assert response.headers["x-manta-model"] == "extractive"
     assert response.headers["x-manta-route"].startswith("auto; difficulty 0.")
     stages = {entry.split(";")[0] for entry in response.headers["server-timing"].split(", ")}
-    assert stages == {"screen", "classify", "retrieve", "engine", "total"}
+    assert stages == {"screen", "classify", "retrieve", "vet", "engine", "total"}
 
 
 def test_a_request_id_comes_back_once(service: Running) -> None:

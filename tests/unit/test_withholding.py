@@ -246,6 +246,19 @@ async def test_a_session_without_its_store_goes_on_and_says_so() -> None:
     assert started.degraded == ("sessions",)
 
 
+async def test_an_answer_that_repeats_its_instructions_ends_with_content_filter() -> None:
+    told = "You are the assistant of the Acme archive and you never speak about the price of a single snapshot."
+    asking, parts = asked(messages=(Message("system", told), Message("user", "Who are you?")))
+    parts["engine"] = ScriptedEngine(("Gladly: ", told, " That is all."))
+    events = await events_of(asking, **parts)
+    said = "".join(event.text for event in events if isinstance(event, Delta))
+    assert "archive" not in said and said.startswith("Gladly:")
+    assert [e.finish_reason for e in events if isinstance(e, Delta) and e.finish_reason] == ["content_filter"]
+    parts["engine"] = ScriptedEngine(("Gladly: ", told))
+    events = await events_of(asking, guarded(leak_words=None), **parts)
+    assert told in "".join(event.text for event in events if isinstance(event, Delta))
+
+
 @given(st.lists(st.sampled_from([EMAIL, "joe@example.org", "+1 415 555 2671", "a word", POISON]), max_size=12))
 async def test_no_value_and_no_poison_ever_reaches_an_engine(words: list[str]) -> None:
     """The same texts in question, passage and tool result, in any mixture."""
