@@ -1,6 +1,6 @@
 """What may pass the guardrail, by policy: the part of the configuration schema that says what is screened."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,15 @@ STRUCTURED = ("EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD", "IBAN_CODE", "US_S
 
 Action = Literal["allow", "mask", "block"]
 """allow: found and reported, but left alone. mask: an engine reads `<PERSON_1>`. block: the text is refused."""
+
+
+ACTIONS: dict[str, Action] = {
+    "PERSON": "mask",
+    "STREET_ADDRESS": "mask",
+    "ORGANIZATION": "allow",
+    "GPE": "allow",
+    **dict.fromkeys(STRUCTURED, "mask"),
+}
 
 
 class LexiconSettings(Section):
@@ -40,14 +49,9 @@ class LexiconSettings(Section):
 class PolicySettings(Section):
     """What one kind of tenant may say and hear."""
 
-    entities: dict[str, Action] = {
-        "PERSON": "mask",
-        "STREET_ADDRESS": "mask",
-        "ORGANIZATION": "allow",
-        "GPE": "allow",
-        **dict.fromkeys(STRUCTURED, "mask"),
-    }
-    """What to do with each entity on its way to an engine; entities that do not stand here are not looked for."""
+    entities: dict[str, Action] = {}
+    """What to do with each entity on its way to an engine. Those not named keep their default: organisations and
+    places are allowed, everything else, lexicons too, is masked."""
     answer_entities: tuple[str, ...] = STRUCTURED
     """Entities masked in an answer, unless the caller sent or was given the value. With names or entities of one's
     own among them an answer leaves sentence by sentence, and an answer that may not name anybody is rarely one."""
@@ -62,6 +66,16 @@ class PolicySettings(Section):
     """What becomes of a passage or tool result with an instruction in it: left out, or quoted behind a warning."""
     leak_words: int | None = Field(default=12, ge=6)
     """Consecutive words of the system prompt that an answer may not repeat; null lets it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_defaults(cls, given: Any) -> Any:
+        """One entity more or less strict must not switch off all others."""
+        if not isinstance(given, dict) or not isinstance(entities := given.get("entities") or {}, dict):
+            return given
+        lexicons = [LexiconSettings.model_validate(lexicon) for lexicon in given.get("lexicons") or ()]
+        own = dict.fromkeys((lexicon.kind for lexicon in lexicons), "mask")
+        return {**given, "entities": {**ACTIONS, **own, **entities}}
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from serve_app.configuration import InvalidConfig, at_home, dump, load, with_model
+from serve_app.policy import ACTIONS, GuardrailSettings, PolicySettings
 
 ROOT = Path(__file__).parents[2]
 LOCAL = ROOT / "configs" / "local.yaml"
@@ -110,3 +112,37 @@ def test_data_moves_below_the_home_of_the_service(tmp_path: Path) -> None:
 def test_a_milvus_server_stays_where_it_is(tmp_path: Path) -> None:
     config = load(written(tmp_path, retriever={"milvus": {"uri": "https://milvus.example:19530"}}))
     assert at_home(config, tmp_path).gateway.retriever.milvus.uri == "https://milvus.example:19530"
+
+
+def test_one_entity_more_strict_leaves_the_others_as_they_are() -> None:
+    policy = PolicySettings.model_validate({"entities": {"EMAIL_ADDRESS": "block"}})
+    assert policy.entities == {**ACTIONS, "EMAIL_ADDRESS": "block"}
+    assert PolicySettings().entities == ACTIONS
+
+
+def test_an_entity_of_ones_own_is_masked_unless_it_says_otherwise() -> None:
+    lexicons = [{"kind": "PROJECT", "words": ["bluebird"]}, {"kind": "TICKET", "pattern": "T-[0-9]{4}"}]
+    policy = PolicySettings.model_validate({"lexicons": lexicons, "entities": {"TICKET": "allow"}})
+    assert (policy.entities["PROJECT"], policy.entities["TICKET"]) == ("mask", "allow")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (
+            {"policies": {"default": {"entities": {"EMAIL": "mask"}}}},
+            "nothing finds 'EMAIL'; entities are .*EMAIL_ADDRESS",
+        ),
+        (
+            {"policies": {"default": {"thresholds": {"rude": 0.5}}}},
+            "there is no category 'rude'; categories are .*hate",
+        ),
+        ({"policies": {"default": {"safe_messages": {"jailbreak": "x"}}}}, "there is no category 'jailbreak'"),
+        ({"policies": {"strict": {}}}, "one must be named 'default'"),
+        ({"tenants": {"acme": "strict"}}, "tenants.acme: there is no policy 'strict'; policies are default"),
+        ({"policies": {"default": {"lexicons": [{"kind": "X"}]}}}, "lexicon X: give `words`, a `pattern`, or both"),
+    ],
+)
+def test_a_policy_that_cannot_hold_says_what_is_allowed(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        GuardrailSettings.model_validate(wrong)

@@ -11,7 +11,7 @@ from serve_app.errors import ContentFiltered, ScreenerUnavailable
 from serve_app.events import Delta, Event, Events, Finished
 from serve_app.guardrail import Guardrail, Seen
 from serve_app.placeholders import Vault, passage_text
-from serve_app.policy import GuardrailSettings, PolicySettings
+from serve_app.policy import ACTIONS, GuardrailSettings, PolicySettings
 from serve_app.ports import ANY, Screener
 from serve_app.turn import Caller, Message, Scope, Screening, Turn
 from serve_app.vetting import History
@@ -146,7 +146,10 @@ async def test_a_turn_without_findings_is_the_same_turn() -> None:
 
 async def test_masking_can_be_off() -> None:
     turn = make_turn(f"Write to {EMAIL}")
-    assert await admitted(turn, make_guardrail(entities={}, answer_entities=())) == (turn, {})
+    assert await admitted(turn, make_guardrail(entities=dict.fromkeys(ACTIONS, "allow"), answer_entities=())) == (
+        turn,
+        {},
+    )
 
 
 async def test_a_policy_breach_is_refused_without_repeating_the_text() -> None:
