@@ -73,17 +73,19 @@ class Moderation:
         return tuple(self.verdict(self.settings.policies[name], *read) for read in zip(screenings, heads, strict=True))
 
     def verdict(self, policy: PolicySettings, screening: Screening, heads: Scores) -> Verdict:
-        """Raises ClassifierUnavailable where a head is missing: a category that nobody read is not clean."""
-        if missing := [name for name in READ if name not in heads]:
-            raise ClassifierUnavailable(f"the classifier has no head {missing[0]!r}: its model is older than this code")
-        scores = {name: heads[name] for name in READ}
+        """Raises ClassifierUnavailable where a head says nothing: a category that nobody read is not clean."""
+        if missing := [name for name in READ if not 0 <= heads.get(name, -1) <= 1]:
+            raise ClassifierUnavailable(
+                f"the classifier gives no probability of {missing[0]!r}: its model does not fit this code"
+            )
+        scores = {name: float(heads[name]) for name in READ}
         over = broken(scores, limits(policy, self.shipped))
         if screening.policy in ATTACKS:
             scores[screening.policy] = 1.0
             over = (screening.policy, *over)
         treated = [found for found in screening.findings if policy.entities.get(found.kind, "mask") != "allow"]
         return Verdict(
-            scores={**scores, **derived(scores), PII: max((found.score for found in treated), default=0.0)},
+            scores={**scores, **derived(scores), PII: max((float(found.score) for found in treated), default=0.0)},
             broken=frozenset({*over, *implied(over), *([PII] if treated else [])}),
             findings=screening.findings,
             policy=forbidden_by(screening, policy) or next(iter(over), ""),

@@ -78,7 +78,7 @@ def result_object(verdict: Verdict) -> dict[str, Any]:
         "category_scores": {name: verdict.scores[name] for name in CATEGORIES},
         "category_applied_input_types": {name: [] if name in UNREAD else ["text"] for name in CATEGORIES},
         "pii": [
-            {"entity": found.kind, "start": found.start, "end": found.end, "score": found.score}
+            {"entity": found.kind, "start": found.start, "end": found.end, "score": float(found.score)}
             for found in verdict.findings
         ],
         "policy": verdict.policy,

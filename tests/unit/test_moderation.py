@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,14 +112,15 @@ async def test_a_tenant_is_judged_by_its_own_policy() -> None:
     assert not (await verdict(MAIL, settings(guardrail={"policies": policies}))).flagged
 
 
-async def test_a_missing_head_is_no_verdict() -> None:
+@pytest.mark.parametrize("scores", [{"injection": 0.1}, dict.fromkeys(THRESHOLDS, math.nan)])
+async def test_a_head_that_says_nothing_is_no_verdict(scores: dict[str, float]) -> None:
     @dataclass
     class OldClassifier(HashClassifier):
         def _scored(self, text: str) -> dict[str, float]:
-            return {"injection": 0.1}
+            return scores
 
     moderation = Moderation(MemoryScreener(), OldClassifier(), settings().guardrail, THRESHOLDS)
-    with pytest.raises(ClassifierUnavailable, match="has no head 'prompt_injection'"):
+    with pytest.raises(ClassifierUnavailable, match="no probability of 'prompt_injection'"):
         await moderation.verdicts(("Hello.",), "acme", deadline_s=5)
 
 

@@ -36,7 +36,7 @@ def addresses(texts: Sequence[str]) -> Iterator[tuple[Finding, ...]]:
         yield tuple(Finding("EMAIL_ADDRESS", *match.span()) for match in re.finditer(re.escape(ADDRESS), text))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(VALUES)
 async def test_any_input_has_a_verdict_or_a_sentence(value: Any) -> None:
     behind = gateway(screener=MemoryScreener())
