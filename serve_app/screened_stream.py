@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 from serve_app.errors import ScreenerUnavailable
@@ -197,13 +197,18 @@ class Strand:
         window = self.policy.window
         space = max(self.held.rfind(" ", window // 4, window // 2), self.held.rfind("\n", window // 4, window // 2))
         cut = space + 1 if space >= 0 else max(1, window // 2)
-        edits = sorted(await self._screen([(0, window)]), key=lambda edit: edit.start)
-        for edit in edits:
-            if edit.start < cut and edit.end == window:
-                self._dropping_until = KEY_ENDS if "-----BEGIN" in self.held[edit.start : edit.end] else WHITE_SPACE
-            if edit.start < cut < edit.end:
-                cut = edit.end
-        self._edit(edit for edit in edits if edit.end <= cut)
+        masked: list[Edit] = []
+        for edit in sorted(await self._screen([(0, window)]), key=lambda edit: edit.start):
+            end = edit.end
+            if edit.start < cut and end == window:
+                self._dropping_until = WHITE_SPACE
+                if "-----BEGIN" in self.held[edit.start : end]:
+                    self._dropping_until = KEY_ENDS
+                    cut = end = max(edit.start + 1, window - FOOTER)
+            if edit.start < cut:
+                cut = max(cut, end)
+                masked.append(replace(edit, end=end))
+        self._edit(masked)
         self._release(cut)
 
     def _drops(self, *, at_end: bool) -> bool:

@@ -162,10 +162,20 @@ async def test_a_key_block_leaves_nothing_wherever_it_is_cut(window: int) -> Non
         assert text_of(leaving) == "Here:\n[API_KEY]\nDone."
 
 
-async def test_a_secret_longer_than_the_window_is_dropped_to_its_end() -> None:
-    body = "\n".join(["MIIEvQIBADANBgkqhkiG9w0BAQ"] * 30)
+@pytest.mark.parametrize("longer_by", range(-60, 20))
+async def test_a_key_block_that_fills_the_window_ends_with_its_last_line(longer_by: int) -> None:
+    body = "a1" * ((256 + longer_by) // 2 - 27)
+    text = f"Here:\n-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\nDone. And so on."
+    for cut in (range(0, len(text), 7), ()):
+        leaving = await answer(said(*pieces(text, cut)))
+        assert text_of(leaving) == "Here:\n[API_KEY]\nDone. And so on."
+
+
+@pytest.mark.parametrize("window", [64, 128, 1_024])
+async def test_a_secret_longer_than_the_window_is_dropped_to_its_end(window: int) -> None:
+    body = "\n".join(["MIIEvQIBADANBgkqhkiG9w0BAQ"] * 60)
     text = f"Here:\n-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\nDone."
-    leaving = await answer(said(*pieces(text, range(0, len(text), 7))), make_policy(window=128))
+    leaving = await answer(said(*pieces(text, range(0, len(text), 7))), make_policy(window=window))
     assert text_of(leaving) == "Here:\n[API_KEY]\nDone."
 
 
