@@ -27,7 +27,7 @@ class Authenticator:
             known = key.sha256 or _digest_from(environment, key)
             if known in callers:
                 raise ValueError(f"keys: {key.id!r} and {callers[known].key_id!r} are the same key")
-            callers[known] = Caller(key.tenant, key.id, frozenset({"user", *key.roles}))
+            callers[known] = Caller(key.tenant, key.id, frozenset({"user", *key.roles}), key.groups)
         return cls(callers)
 
     def authenticate(self, authorization: str | None) -> Caller:

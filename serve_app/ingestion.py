@@ -13,8 +13,9 @@ from serve_app.documents.document import Refusal, RefusalCode
 from serve_app.documents.folder import Folder
 from serve_app.documents.parser import Parsed, Parser
 from serve_app.documents.records import AttachedFile
-from serve_app.errors import NotFound, Unavailable
+from serve_app.errors import InvalidRequest, NotFound, Unavailable
 from serve_app.ports import Chunk, Index
+from serve_app.sight import Terms
 
 Encode = Callable[[tuple[str, ...]], Awaitable[NDArray[np.float32]]]
 """Texts -> rows of shape (len(texts), dimension), L2-normalised."""
@@ -61,6 +62,8 @@ class Ingestion:
             await self._forget(work)
         except Refusal as refused:
             await self._fail(work, refused.code, str(refused))
+        except InvalidRequest as exc:  # terms that cannot be read, in a row of the document itself
+            await self._fail(work, "invalid_file", str(exc))
         except Unavailable as exc:
             await self._fail(work, "server_error", f"{exc}; attach the file again when the service is whole")
         except Exception as exc:  # a file that shows a fault of ours must not stop the files behind it
@@ -157,6 +160,7 @@ def chunk_id(store_id: str, file_id: str, ordinal: int) -> str:
 
 
 def _chunk(work: AttachedFile, ordinal: int, excerpt: Excerpt, suspicion: float | None) -> Chunk:
+    attributes = {**excerpt.attributes, **work.attributes}
     return Chunk(
         id=chunk_id(work.store_id, work.file_id, ordinal),
         tenant=work.tenant,
@@ -168,8 +172,9 @@ def _chunk(work: AttachedFile, ordinal: int, excerpt: Excerpt, suspicion: float 
         title=excerpt.title,
         heading=excerpt.heading,
         page=excerpt.page,
-        attributes={**excerpt.attributes, **work.attributes},
+        attributes=attributes,
         suspicion=suspicion,
+        terms=Terms.of(attributes),
     )
 
 

@@ -22,6 +22,7 @@ from serve_app.errors import BodyTooLarge, Conflict, InvalidRequest, NotFound
 from serve_app.ingestion import Backlog, Encode, Ingestion, Inspect, remove
 from serve_app.ports import Index, Query
 from serve_app.settings import RetrieverSettings, asset
+from serve_app.sight import Terms
 from serve_app.turn import Passage
 
 DEFAULT_STORE = "default"
@@ -211,6 +212,7 @@ class Library:
         await self._catalog.get_store(tenant, store_id)
         await self._catalog.get_file(tenant, file_id)
         wanted = dict(attributes or {})
+        Terms.of(wanted)
         known = next((at for at in await self._catalog.places(tenant, file_id) if at.store_id == store_id), None)
         if (
             known

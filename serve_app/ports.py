@@ -4,6 +4,7 @@ A port takes values and returns a value or a stream; it never takes a stream. So
 put behind a Serve handle without changing its caller.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_app.events import Events
-from serve_app.turn import Embedding, Passage, Scope, Scores, Screening, Signals, Turn
+from serve_app.sight import Sight, Terms
+from serve_app.turn import Caller, Embedding, Passage, Scope, Scores, Screening, Signals, Turn
 
 ANY = Scope()
 
@@ -46,15 +48,21 @@ class Classifier(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One search. `tenant` comes from the verified caller and is applied inside the index."""
+    """One search. `sight` comes from the verified caller and is applied inside the index; `filters` only narrow it."""
 
-    tenant: str
+    sight: Sight
     text: str
     embedding: Embedding | None
     """None searches by words alone: the encoder was not there."""
     stores: tuple[str, ...]
     top_k: int
     filters: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, caller: Caller, **asked: Any) -> "Query":
+        """What this caller asks now: the one place where it is decided what they may see."""
+        sight = Sight(tenant=caller.tenant, groups=caller.groups, now=time.time())
+        return cls(sight=sight, **asked)
 
 
 class Retriever(Protocol):
@@ -90,6 +98,7 @@ class Chunk:
     attributes: Mapping[str, str | float | bool] | None = None
     suspicion: float | None = None
     """As `Passage.suspicion`."""
+    terms: Terms = Terms()
 
 
 class Index(Protocol):

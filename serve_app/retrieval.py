@@ -19,8 +19,8 @@ class Retrieval:
 
         Raises what the caller can act on: a filter that cannot be read, a store that is not theirs.
         """
-        query = Query(
-            tenant=turn.caller.tenant,
+        query = Query.of(
+            turn.caller,
             text=turn.question,
             embedding=turn.embedding,
             stores=turn.grounding.stores,

@@ -30,6 +30,8 @@ class KeySettings(Section):
     env: str | None = None
     """Environment variable that holds the key, for Kubernetes secrets."""
     roles: frozenset[Literal["user", "admin"]] = frozenset({"user"})
+    groups: frozenset[str] = frozenset()
+    """Groups of the key's owner: documents whose `access` names one of them can be seen with it."""
     requests_per_minute: int = Field(default=600, gt=0)
     concurrent_streams: int = Field(default=32, gt=0)
     """Answers under way at once, streamed or not."""

@@ -22,6 +22,8 @@ class Caller:
     tenant: str
     key_id: str
     roles: frozenset[str] = frozenset({"user"})
+    groups: frozenset[str] = frozenset()
+    """Whose documents, beyond those open to the whole tenant, the caller may see."""
 
 
 @dataclass(frozen=True, slots=True)

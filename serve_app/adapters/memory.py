@@ -31,7 +31,7 @@ class MemoryIndex:
         seen = [
             (chunk, embedding)
             for chunk, embedding in self._rows.values()
-            if chunk.tenant == query.tenant
+            if query.sight.sees(chunk.tenant, chunk.terms)
             and (not query.stores or chunk.store in query.stores)
             and filters.matches(tree, chunk.attributes or {})
         ]

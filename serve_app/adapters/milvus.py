@@ -19,7 +19,7 @@ from pymilvus import AsyncMilvusClient, DataType, Function, FunctionType, Milvus
 from pymilvus.exceptions import ConnectionConfigException
 
 from serve_app import filters
-from serve_app.adapters.milvus_expression import encodable, expression
+from serve_app.adapters.milvus_expression import encodable, expression, visible
 from serve_app.adapters.milvus_rows import BYTES, OUTPUT, key, passage, row
 from serve_app.errors import RetrieverUnavailable
 from serve_app.ports import Chunk, Query
@@ -78,7 +78,7 @@ class MilvusIndex:
             await self._settle(client)
 
     async def search(self, query: Query) -> tuple[Passage, ...]:
-        where = expression(query.tenant, query.stores, tree=filters.parse(query.filters))
+        where = visible(query.sight, query.stores, filters.parse(query.filters))
         async with self._reaching("search", SEARCH_S) as client:
             limit = max(16, 2 * query.top_k)
             searches: list[Awaitable[_Hits]] = []
@@ -255,6 +255,7 @@ def _schema(dimension: int) -> Any:
         schema.add_field(name, DataType.VARCHAR, max_length=size, **analyzed)
     schema.add_field("ordinal", DataType.INT64)
     schema.add_field("page", DataType.INT64)
+    schema.add_field("until", DataType.INT64)
     schema.add_field("dense", DataType.FLOAT_VECTOR, dim=dimension)
     schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
     schema.add_function(Function("bm25", FunctionType.BM25, input_field_names=["body"], output_field_names=["sparse"]))

@@ -1,25 +1,68 @@
 """A tenant's search scope and a caller's filter, in Milvus' expression language."""
 
+import hashlib
+import math
 from collections.abc import Iterable, Sequence
 
 from serve_app.filters import Comparison, Filter, Scalar
+from serve_app.sight import Sight, Terms
 
 ATTRIBUTE = "attribute:"
 """Prefix of attribute names in the dynamic field: no attribute can be taken for a field of ours."""
 
 
-def expression(tenant: str, stores: Sequence[str], *, file_id: str | None = None, tree: Filter | None = None) -> str:
-    """Milvus' filter for what `tenant` may see. The only place where one is written.
+OPEN = 'access == ""'
+FOREVER = 2**62
+"""`until` of what has no end."""
+STEP_S = 10
+"""Consent ends up to so many seconds early: Milvus Lite keeps what it parsed, and a filter that is new with every
+query costs it as much as the search."""
 
-    No stores means all of the tenant's.
+
+def visible(sight: Sight, stores: Sequence[str], tree: Filter | None = None) -> str:
+    """Milvus' filter for what a caller may see: `Sight.sees`, and the caller's own filter behind an `and`.
+
+    No stores means all of the tenant's. The terms stand in columns of their own: in 5,000 rows of Milvus Lite the same
+    terms in the dynamic field doubled the time of a search.
     """
+    groups = [f"access like {_literal(f'%{_tag(name)}%')}" for name in sorted(sight.groups)]
+    clauses = [
+        expression(sight.tenant, stores),
+        f"({' or '.join([OPEN, *groups])})",
+        f'(purposes == "" or purposes like {_literal(f"%{_tag(sight.purpose)}%")})',
+        f"until > {math.ceil(sight.now / STEP_S) * STEP_S}",
+    ]
+    if tree is not None:
+        clauses.append(f"({_rendered(tree)})")
+    return " and ".join(clauses)
+
+
+def termed(terms: Terms) -> dict[str, str | int]:
+    """The terms of a chunk as its columns, as `visible` reads them."""
+    return {
+        "access": "".join(map(_tag, sorted(terms.access))),
+        "purposes": "".join(map(_tag, sorted(terms.purposes))),
+        "until": FOREVER if terms.until is None else math.floor(terms.until),
+        "subject": encodable(terms.subject),
+    }
+
+
+def _tag(name: str) -> str:
+    """A name of any kind as sixteen hexadecimal digits between commas: nothing in it is a wildcard."""
+    return f",{hashlib.sha256(encodable(name).encode()).hexdigest()[:16]},"
+
+
+def expression(
+    tenant: str, stores: Sequence[str] = (), *, file_id: str | None = None, subject: str | None = None
+) -> str:
+    """Milvus' filter for what belongs to `tenant`, whoever may see it: to delete it."""
     clauses = [f"tenant == {_literal(tenant)}"]
     if stores:
         clauses.append(f"store in {_listed(stores)}")
     if file_id is not None:
         clauses.append(f"file_id == {_literal(file_id)}")
-    if tree is not None:
-        clauses.append(f"({_rendered(tree)})")
+    if subject is not None:
+        clauses.append(f"subject == {_literal(subject)}")
     return " and ".join(clauses)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.adapters.milvus_expression import ATTRIBUTE, encodable
+from serve_app.adapters.milvus_expression import ATTRIBUTE, encodable, termed
 from serve_app.ports import Chunk
 from serve_app.relevance import body
 from serve_app.turn import Passage
@@ -23,6 +23,9 @@ BYTES = {
     "heading": 4_096,
     "text": 65_535,
     "body": 65_535,
+    "access": 8_192,
+    "purposes": 2_048,
+    "subject": 1_024,
 }
 """Most bytes of each text field; Milvus refuses rows beyond."""
 OUTPUT = ["chunk", "file_id", "source", "title", "heading", "text", "page", "$meta"]
@@ -55,7 +58,7 @@ def row(chunk: Chunk, vector: NDArray[np.float32]) -> dict[str, Any]:
         fields[name] = _cut(value, BYTES[name])
     if chunk.suspicion is not None:
         fields["suspicion"] = chunk.suspicion
-    return fields | {ATTRIBUTE + name: value for name, value in (chunk.attributes or {}).items()}
+    return fields | termed(chunk.terms) | {ATTRIBUTE + name: value for name, value in (chunk.attributes or {}).items()}
 
 
 def _fitting(chunk: Chunk, name: str, value: str) -> str:

@@ -147,12 +147,12 @@ class _Searching:
     search: Search
     embed: Embed
 
-    async def find(self, tenant: str, store_id: str, asked: SearchRequest) -> list[Passage]:
+    async def find(self, caller: Caller, store_id: str, asked: SearchRequest) -> list[Passage]:
         """The best of all questions, each passage once, by its best score."""
         best: dict[str, Passage] = {}
         for question in asked.questions:
-            query = Query(
-                tenant=tenant,
+            query = Query.of(
+                caller,
                 text=question,
                 embedding=await self._embedding(question),
                 stores=(store_id,),
@@ -181,7 +181,7 @@ def _add_search(router: APIRouter, library: LibraryPort, authenticate: Authentic
     async def search(store_id: str, request: Request, caller: Who) -> dict[str, Any]:
         asked = await read(request, SearchRequest, MAX_BODY_BYTES)
         await library.get_store(caller.tenant, store_id)
-        found = await searching.find(caller.tenant, store_id, asked)
+        found = await searching.find(caller, store_id, asked)
         return {
             "object": "vector_store.search_results.page",
             "search_query": list(asked.questions),

@@ -1,6 +1,8 @@
 """What every Index does: in memory, in Milvus Lite by path, and on a Milvus server by URI (Lite's own gRPC server)."""
 
 import asyncio
+import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from milvus_lite.adapter.grpc.server import start_server_in_thread  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
@@ -16,7 +20,8 @@ from serve_app.adapters.milvus import MilvusIndex
 from serve_app.errors import InvalidRequest, RetrieverUnavailable
 from serve_app.ports import Chunk, Index, Query
 from serve_app.settings import MilvusSettings
-from serve_app.turn import Passage
+from serve_app.sight import Sight, Terms
+from serve_app.turn import Caller, Passage
 
 DIMENSION = 8
 TEXTS = {
@@ -109,14 +114,87 @@ async def found(
     stores: Sequence[str] = ("main",),
     top_k: int = 10,
     filters: dict[str, Any] | None = None,
+    groups: Sequence[str] = (),
 ) -> tuple[Passage, ...]:
+    caller = Caller(tenant, "k", groups=frozenset(groups))
     return await index.search(
-        Query(tenant=tenant, text=text, embedding=embedding, stores=tuple(stores), top_k=top_k, filters=filters)
+        Query.of(caller, text=text, embedding=embedding, stores=tuple(stores), top_k=top_k, filters=filters)
     )
 
 
 def ids(passages: Sequence[Passage]) -> list[str]:
     return [passage.id for passage in passages]
+
+
+LAW = Terms(access=frozenset({"legal", "finance"}))
+
+
+@pytest.mark.parametrize(("groups", "sees"), [((), False), (("sales",), False), (("sales", "finance"), True)])
+async def test_a_document_for_groups_is_for_nobody_else(index: Index, groups: tuple[str, ...], sees: bool) -> None:
+    await fill(index, chunk("rollback", terms=LAW), chunk("open", "rollback for all"))
+    for embedding in (None, direction(0)):
+        assert ("rollback" in ids(await found(index, embedding=embedding, groups=groups))) is sees
+        assert "open" in ids(await found(index, embedding=embedding, groups=groups))
+
+
+async def test_a_group_of_another_tenant_opens_nothing(index: Index) -> None:
+    await fill(index, chunk("rollback", terms=LAW))
+    assert await found(index, tenant="other", groups=("legal",)) == ()
+
+
+async def test_consent_that_has_run_out_is_never_returned(index: Index) -> None:
+    past, future = time.time() - 1, time.time() + 3_600
+    await fill(
+        index,
+        chunk("past", "rollback", terms=Terms(until=past)),
+        chunk("future", "rollback", terms=Terms(until=future)),
+    )
+    assert ids(await found(index, embedding=direction(0))) == ["future"]
+
+
+async def test_consent_to_another_purpose_is_no_consent_to_search(index: Index) -> None:
+    await fill(
+        index,
+        chunk("training", "rollback", terms=Terms(purposes=frozenset({"training"}))),
+        chunk("both", "rollback", terms=Terms(purposes=frozenset({"training", "retrieval"}))),
+    )
+    assert ids(await found(index, embedding=direction(0))) == ["both"]
+
+
+@pytest.mark.parametrize("filter", [{"type": "ne", "key": "x", "value": 1}, None])
+async def test_a_callers_filter_only_narrows(index: Index, filter: dict[str, Any] | None) -> None:
+    await fill(index, chunk("rollback", terms=LAW, attributes={"x": 2}))
+    assert await found(index, filters=filter) == ()
+
+
+@pytest.mark.parametrize("name", ['x" or true or "', "x]", "\\", "a b", "ä😀", "true", "group:legal"])
+async def test_a_group_may_have_any_name_and_opens_only_its_own(index: Index, name: str) -> None:
+    await fill(index, chunk("rollback", terms=Terms(access=frozenset({name}))))
+    assert await found(index, groups=("legal", name.upper() + "?")) == ()
+    assert ids(await found(index, groups=(name,))) == ["rollback"]
+
+
+GROUPS = st.frozensets(st.sampled_from(["legal", "finance", "sales"]))
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(["acme", "other"]), GROUPS, st.booleans()), max_size=8), GROUPS)
+async def test_no_forbidden_chunk_is_ever_returned(
+    index: Index, documents: list[tuple[str, frozenset[str], bool]], groups: frozenset[str]
+) -> None:
+    """The index and the rule in Python agree on every document, for random documents, groups and callers."""
+    store, now = uuid.uuid4().hex, time.time()
+    chunks = [
+        chunk(f"c{n}", "rollback", tenant=tenant, store=store, terms=Terms(access, until=now - 9 if late else now + 99))
+        for n, (tenant, access, late) in enumerate(documents)
+    ]
+    if chunks:
+        await fill(index, *chunks)
+    for tenant in ("acme", "other"):
+        sight = Sight(tenant=tenant, groups=groups, now=now)
+        allowed = {one.id for one in chunks if sight.sees(one.tenant, one.terms)}
+        seen = await found(index, embedding=direction(0), tenant=tenant, stores=(store,), groups=sorted(groups))
+        assert {passage.id for passage in seen} == allowed
 
 
 async def test_a_chunk_keeps_what_was_judged_of_it(index: Index) -> None:

@@ -54,7 +54,7 @@ async def test_a_question_is_encoded_once_and_searched_with_that_embedding() -> 
     embedding = (await classifier.classify("How do I roll back?")).embedding
     assert retriever.asked[0].embedding is not None
     assert (retriever.asked[0].embedding == embedding).all()
-    assert retriever.asked[0].tenant == "acme"
+    assert retriever.asked[0].sight.tenant == "acme"
 
 
 class Meeting:
