@@ -19,8 +19,9 @@ from rich.table import Table
 from serve_app.cli.client import LOCAL_KEY, service_url
 from serve_app.redteam.figures import Gates, InvalidGates, load_gates, passed_over
 from serve_app.redteam.gathering import OWN_NAME, gathered
+from serve_app.redteam.markdown import markdown
 from serve_app.redteam.page import page
-from serve_app.redteam.report import MARKDOWN_NAME, PAGE_NAME, Run, percent, previous, write
+from serve_app.redteam.report import MARKDOWN_NAME, PAGE_NAME, Run, percent, previous, written
 from serve_app.redteam.run import Attempt, attack
 from serve_app.redteam.suite import Probe, digest, limited
 from serve_app.redteam.target import Target, TargetUnreachable, connection, reach
@@ -43,6 +44,7 @@ def redteam(
     limit: Annotated[int | None, typer.Option(help="Most attempts of each family.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Draws what --limit keeps.")] = 0,
     max_tokens: Annotated[int, typer.Option(help="Longest answer asked for.", min=1)] = 256,
+    stream: Annotated[bool, typer.Option("--stream", help="Ask for streams: some guardrails let them pass.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds for one answer.", min=1)] = 120,
 ) -> None:
     """Attack a service that speaks OpenAI's API. Exit status 1 when a gate is passed over, 2 without a target."""
@@ -52,7 +54,7 @@ def redteam(
     if not probes:
         _fail("; ".join(found.faults) or "--suite: there is nothing to try")
     address = target or service_url()
-    trial = Trial(address, _key(address, key_env, is_ours=not target), model, max_tokens, timeout, concurrency)
+    trial = Trial(address, _key(address, key_env, is_ours=not target), model, max_tokens, timeout, concurrency, stream)
     run = trial.run(probes, seed, found.faults)
     if not run.attempts:
         _fail(run.notes[-1])
@@ -72,6 +74,7 @@ class Trial:
     max_tokens: int
     timeout_s: float
     concurrency: int
+    streams: bool
     attempts: list[Attempt] = field(default_factory=list)
     target: Target | None = None
 
@@ -108,7 +111,7 @@ class Trial:
         console = Console(stderr=True)
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         async with connection(self.address, self.key, self.timeout_s) as client:
-            self.target = await reach(client, self.model, self.max_tokens)
+            self.target = await reach(client, self.model, self.max_tokens, streams=self.streams)
             with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as shown:
                 task = shown.add_task(f"attacking {escape(self.target.model)}", total=len(probes))
 
@@ -145,7 +148,7 @@ def _report(run: Run, folder: Path) -> None:
     last, fault = previous(folder)
     told = replace(run, notes=(*run.notes, *filter(None, [fault])))
     try:
-        write(told, last, folder, page(told, last))
+        written(told, folder, {MARKDOWN_NAME: markdown(told, last), PAGE_NAME: page(told, last)})
     except OSError as exc:
         _fail(f"--report: {folder} cannot be written: {exc.strerror}")
     console = Console(highlight=False, soft_wrap=True)

@@ -36,7 +36,10 @@ body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.25rem 4rem; background:
 h1 { font-size: 1.7rem; margin: 0 0 .25rem; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .75rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: 1rem 0; }
 dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; } .many table { font-size: .82rem; } .many th, .many td { padding: .35rem .4rem; }
+.scroll { overflow-x: auto; } .many table { font-size: .82rem; }
+.many th, .many td { padding: .35rem .4rem; }
+.many .words { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
+.many td:nth-child(2) { text-align: left; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child, td.words, th.words { text-align: left; }

@@ -10,6 +10,9 @@ from serve_app.redteam.judge import Outcome
 LABEL_WIDTH, BAR_WIDTH, VALUE_WIDTH, ROW_HEIGHT = 190, 400, 150, 30
 TOP = 8
 
+LONGEST_LABEL = 26
+"""Characters; of a path the end says more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bar:
@@ -83,7 +86,9 @@ def _counted(counts: Mapping[Outcome, int]) -> str:
 
 
 def _label(label: str, middle: float) -> str:
-    return f'<text class="label" x="{LABEL_WIDTH - 12}" y="{middle + 4:.1f}">{escape(label.replace("_", " "))}</text>'
+    words = label.replace("_", " ")
+    shown = words if len(words) <= LONGEST_LABEL else f"…{words[1 - LONGEST_LABEL :]}"
+    return f'<text class="label" x="{LABEL_WIDTH - 12}" y="{middle + 4:.1f}">{escape(shown)}</text>'
 
 
 def _scale(height: int) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -141,13 +142,18 @@ def written() -> tuple[Probe, ...]:
 
 
 def limited(probes: Sequence[Probe], most: int | None, seed: int) -> tuple[Probe, ...]:
-    """At most so many of each family, drawn by the seed; in the order of the suite."""
+    """At most so many of each family, drawn by the seed and evenly from its suites; in the order given."""
     if most is None:
         return tuple(probes)
     drawn: set[int] = set()
     for family in FAMILIES:
-        places = [place for place, probe in enumerate(probes) if probe.family == family]
-        drawn |= set(random.Random(seed).sample(places, min(most, len(places))))
+        suites: dict[str, list[int]] = {}
+        for place, probe in enumerate(probes):
+            if probe.family == family:
+                suites.setdefault(probe.source, []).append(place)
+        shuffled = [random.Random(seed).sample(places, len(places)) for places in suites.values()]
+        in_turn = [place for round_ in zip_longest(*shuffled) for place in round_ if place is not None]
+        drawn |= set(in_turn[:most])
     return tuple(probe for place, probe in enumerate(probes) if place in drawn)
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from serve_app.redteam.judge import FILTERED, Reply
+from serve_app.redteam.replies import error_of, json_of, mapping, reply_of
 from serve_app.redteam.suite import Probe
 
 PAUSES_S = (0.5, 2.0)
@@ -49,7 +50,9 @@ def connection(target: str, key: str, timeout_s: float) -> httpx.AsyncClient:
     )
 
 
-async def reach(client: httpx.AsyncClient, model: str, max_tokens: int, pause: Pause = asyncio.sleep) -> "Target":
+async def reach(
+    client: httpx.AsyncClient, model: str, max_tokens: int, *, streams: bool = False, pause: Pause = asyncio.sleep
+) -> "Target":
     """The target, once it has answered. Raises TargetUnreachable with what to do about it."""
     try:
         listed = await client.get("models")
@@ -67,12 +70,13 @@ async def reach(client: httpx.AsyncClient, model: str, max_tokens: int, pause: P
         model=model or _model_of(listed, str(client.base_url)),
         max_tokens=max_tokens,
         searches_files=stores.status_code == 200,
+        streams=streams,
         pause=pause,
     )
 
 
 def _model_of(listed: httpx.Response, url: str) -> str:
-    rows = _mapping(_json(listed)).get("data")
+    rows = mapping(json_of(listed)).get("data")
     names = [str(row["id"]) for row in rows if isinstance(row, dict) and "id" in row] if isinstance(rows, list) else []
     if not names:
         raise TargetUnreachable(f"{url} lists no models: name one with --model")
@@ -88,6 +92,8 @@ class Target:
     max_tokens: int
     searches_files: bool
     """Whether documents can be planted where retrieval finds them; else they come as the result of a tool."""
+    streams: bool = False
+    """Whether answers are asked for as streams: a guardrail may hold whole answers and let streams pass."""
     pause: Pause = asyncio.sleep
     left_behind: list[str] = field(default_factory=list)
     """What was uploaded and could not be deleted."""
@@ -109,7 +115,7 @@ class Target:
                     return reply
                 # It keeps stores, and does not search them in a chat: OpenAI's own API is such a one.
                 self.searches_files = False
-            return _reply(await self._chat(conversation(probe)), begun)
+            return reply_of(await self._chat(conversation(probe)), begun)
         except _Failed as exc:
             return Reply(0, str(exc), seconds=time.monotonic() - begun)
 
@@ -117,10 +123,12 @@ class Target:
         async with self._store_of(probe) as store:
             search = {"type": "file_search", "vector_store_ids": [store]}
             messages = conversation(probe.model_copy(update={"document": ""}))
-            return _reply(await self._chat(messages, tools=[search]), begun)
+            return reply_of(await self._chat(messages, tools=[search]), begun)
 
     async def _chat(self, messages: list[dict[str, Any]], **more: Any) -> httpx.Response:
         asked = {"model": self.model, "messages": messages, "max_tokens": self.max_tokens, "temperature": 0, **more}
+        if self.streams:
+            asked["stream"] = True
         return await self._send("POST", "chat/completions", json=asked)
 
     @asynccontextmanager
@@ -141,15 +149,15 @@ class Target:
 
     async def _made(self, path: str, form: Mapping[str, str] | None = None, **sent: Any) -> str:
         response = await self._send("POST", path, data=form, **sent)
-        made = _mapping(_json(response)).get("id")
+        made = mapping(json_of(response)).get("id")
         if response.status_code >= 300 or not isinstance(made, str):
-            raise _Failed(f"the document could not be planted: {path}: {response.status_code} {_error_of(response)[1]}")
+            raise _Failed(f"the document could not be planted: {path}: {response.status_code} {error_of(response)[1]}")
         return made
 
     async def _ingested(self, store: str) -> None:
         pause_s, waited_s = 0.05, 0.0
         while waited_s < INGESTION_S:
-            counts = _mapping(_mapping(_json(await self._send("GET", f"vector_stores/{store}"))).get("file_counts"))
+            counts = mapping(mapping(json_of(await self._send("GET", f"vector_stores/{store}"))).get("file_counts"))
             if counts.get("completed"):
                 return
             if counts.get("failed"):
@@ -208,48 +216,3 @@ def _asked_wait_s(response: httpx.Response) -> float:
     except ValueError:
         wanted = 2.0
     return min(LONGEST_WAIT_S, max(0.1, wanted))
-
-
-def _reply(response: httpx.Response, begun: float) -> Reply:
-    spent = time.monotonic() - begun
-    if response.status_code != 200:
-        code, sentence = _error_of(response)
-        return Reply(response.status_code, sentence, code=code, seconds=spent)
-    choices = _mapping(_json(response)).get("choices")
-    if not isinstance(choices, list) or not choices:
-        return Reply(0, "the response is not a chat completion: it has no choices", seconds=spent)
-    message = _mapping(_mapping(choices[0]).get("message"))
-    return Reply(
-        status=200,
-        text="\n".join(_texts(message)),
-        finish_reason=str(_mapping(choices[0]).get("finish_reason") or ""),
-        refusal=str(message.get("refusal") or ""),
-        withheld=response.headers.get("x-manta-withheld", ""),
-        seconds=spent,
-    )
-
-
-def _texts(message: Mapping[str, Any]) -> list[str]:
-    """A secret may leave by the arguments of a tool call too."""
-    calls = message.get("tool_calls")
-    functions = [_mapping(_mapping(call).get("function")) for call in calls] if isinstance(calls, list) else []
-    return [str(text) for text in (message.get("content"), *(call.get("arguments") for call in functions)) if text]
-
-
-def _error_of(response: httpx.Response) -> tuple[str, str]:
-    body = _mapping(_json(response))
-    error = body.get("error")
-    if isinstance(error, dict):
-        return str(error.get("code") or error.get("type") or ""), str(error.get("message") or "")
-    return "", str(error or body.get("detail") or response.text[:200])
-
-
-def _json(response: httpx.Response) -> object:
-    try:
-        return response.json()
-    except ValueError:
-        return None
-
-
-def _mapping(given: object) -> Mapping[str, Any]:
-    return given if isinstance(given, dict) else {}

@@ -159,7 +159,7 @@ def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
 
 def test_answers_that_no_encoding_takes_are_written_all_the_same(tmp_path: Path) -> None:
     broken = JSONResponse({"choices": [{"message": {"content": "X"}, "finish_reason": "stop"}]})
-    broken.body = broken.body.replace(b'"X"', b'"\\ud800 half a sign"')
+    broken.body = bytes(broken.body).replace(b'"X"', b'"\\ud800 half a sign"')
     broken.headers["content-length"] = str(len(broken.body))
     assert redteam(tmp_path, lambda _: broken).exit_code == 0
     assert "half a sign" in (tmp_path / "report" / "redteam.html").read_text()

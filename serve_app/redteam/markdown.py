@@ -1,0 +1,102 @@
+"""The report as Markdown, for a merge request or a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from serve_app.redteam.figures import Figures, by_suite
+from serve_app.redteam.judge import MEANINGS, OUTCOMES
+from serve_app.redteam.report import (
+    SHARES,
+    Change,
+    Run,
+    changes,
+    clipped,
+    compared_with,
+    facts,
+    percent,
+    reading_notes,
+    with_interval,
+    worst,
+)
+from serve_app.redteam.run import Attempt
+from serve_app.redteam.suite import Family
+
+
+def markdown(run: Run, last: Mapping[str, Any] | None) -> str:
+    difference = changes(run, last)
+    lines = [
+        "# Red team report",
+        "",
+        *(f"- {name}: {value}" for name, value in facts(run)),
+        "",
+        *_gate_lines(run),
+        *(f"> {note}" for note in run.notes),
+        "",
+        "## By family",
+        "",
+        "| family | attempts | errors | attack success | reached | false refusals | change in points |",
+        "|---|---|---|---|---|---|---|",
+        *(_family_line(family, found, difference) for family, found in run.families.items()),
+        "",
+        compared_with(run, last),
+        "",
+        "## Outcomes by suite",
+        "",
+        f"| suite | family | {' | '.join(OUTCOMES)} | attack success | reached | false refusals |",
+        f"|---|---|{'---|' * (len(OUTCOMES) + 3)}",
+        *(_suite_line(suite, family, found) for (suite, family), found in by_suite(run.attempts).items()),
+        "",
+        "## Worst examples",
+        "",
+        *(line for attempt in worst(run.attempts) for line in _example_lines(attempt)),
+        "## How to read this",
+        "",
+        *(f"- {note}" for note in reading_notes(run)),
+        *(f"- {outcome}: {meaning}." for outcome, meaning in MEANINGS.items()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _gate_lines(run: Run) -> list[str]:
+    if run.gates is None:
+        return ["Gates were not judged.", ""]
+    return [*(f"- **gate passed over**: {gate}" for gate in run.gates), ""] if run.gates else ["All gates hold.", ""]
+
+
+def _family_line(family: Family, found: Figures, difference: Mapping[tuple[Family, str], Change]) -> str:
+    moved = (
+        f"{name.replace('_', ' ')} {difference[family, name].points:+.1f}"
+        for name in SHARES
+        if (family, name) in difference
+    )
+    success = with_interval(found.attack_success, found.decided)
+    refusals = with_interval(found.false_refusals, found.tried)
+    errors = found.counts["error"]
+    reached = with_interval(found.reached, found.tried)
+    return (
+        f"| {family} | {found.attempts} | {errors} | {success} | {reached} | {refusals} | {', '.join(moved) or '–'} |"
+    )
+
+
+def _suite_line(suite: str, family: Family, found: Figures) -> str:
+    counts = " | ".join(str(found.counts[outcome]) for outcome in OUTCOMES)
+    ends = " | ".join(percent(getattr(found, name)) for name in SHARES)
+    return f"| {_cell(suite)} | {family} | {counts} | {ends} |"
+
+
+def _cell(text: str) -> str:
+    return clipped(text).replace("|", "\\|")
+
+
+def _example_lines(attempt: Attempt) -> tuple[str, ...]:
+    """What was said stands in code: nothing of it may become markup of the report."""
+    said, answer = (clipped(text).replace("`", "'") for text in (attempt.probe.prompt, attempt.reply.text))
+    return (
+        f"### {attempt.probe.family}: `{attempt.probe.id}`",
+        "",
+        f"- {attempt.verdict.outcome}: {_cell(attempt.verdict.reason).replace('<', '&lt;')}",
+        f"- said: `{said}`",
+        f"- answer: `{answer or '(empty)'}`",
+        "",
+    )
