@@ -5,6 +5,7 @@ MantaError
   |   |   + ContextLengthExceeded       400
   |   |   + ContentFiltered             400
   |   + Unauthenticated                 401
+  |   + Forbidden                       403
   |   + NotFound                        404
   |   |   + UnknownModel                404
   |   + Conflict                        409
@@ -64,6 +65,11 @@ class ContentFiltered(InvalidRequest):
 class Unauthenticated(Rejected):
     status = 401
     code = "invalid_api_key"
+
+
+class Forbidden(Rejected):
+    status = 403
+    code = "insufficient_permissions"
 
 
 class NotFound(Rejected):

@@ -1,6 +1,7 @@
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from serve_app.adapters.catalog import Catalog
@@ -28,6 +29,15 @@ from serve_app.turn import Passage
 DEFAULT_STORE = "default"
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 LONGEST_NAME = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What was removed of a subject."""
+
+    subject: str
+    files: tuple[str, ...]
+    chunks: int
 
 
 class LibraryPort(Protocol):
@@ -63,6 +73,7 @@ class LibraryPort(Protocol):
         batch_id: str | None = None,
     ) -> Listing[AttachedFile]: ...
     async def detach(self, tenant: str, store_id: str, file_id: str) -> None: ...
+    async def purge(self, tenant: str, subject: str) -> Purged: ...
     async def attach_batch(self, tenant: str, store_id: str, files: Mapping[str, Attributes]) -> Batch: ...
     async def get_batch(self, tenant: str, store_id: str, batch_id: str) -> Batch: ...
     async def cancel_batch(self, tenant: str, store_id: str, batch_id: str) -> Batch: ...
@@ -242,6 +253,19 @@ class Library:
     async def detach(self, tenant: str, store_id: str, file_id: str) -> None:
         """Out of the store; the file itself stays."""
         await remove(self._catalog, self._index, await self._catalog.get_attached(tenant, store_id, file_id))
+
+    async def purge(self, tenant: str, subject: str) -> Purged:
+        """Removes all files about a subject for good, and every chunk about it that other files brought.
+
+        A file of many people, such as JSON lines with a subject each, loses those chunks but keeps its bytes: it must
+        be replaced by one without the subject before it is ingested again.
+        """
+        about = await self._catalog.about(tenant, subject)
+        files = sorted({place.file_id for place in about})
+        chunks = sum(place.chunk_count for place in about)
+        for file_id in files:
+            await self.delete_file(tenant, file_id)
+        return Purged(subject, tuple(files), chunks + await self._index.purge(tenant, subject))
 
     async def attach_batch(self, tenant: str, store_id: str, files: Mapping[str, Attributes]) -> Batch:
         """All of them or, when one is not there, none."""

@@ -183,6 +183,11 @@ class Catalog:
         rows = await self._rows(attached(tenant).where(ATTACHED.c.file_id == file_id))
         return tuple(attached_file(row) for row in rows)
 
+    async def about(self, tenant: str, subject: str) -> tuple[AttachedFile, ...]:
+        """Every place of every file whose attributes name this subject."""
+        found = [attached_file(row) for row in await self._rows(attached(tenant))]
+        return tuple(one for one in found if one.attributes.get("consent_subject") == subject)
+
     async def unfinished(self) -> tuple[AttachedFile, ...]:
         """Of all tenants, in the order they were attached: what a restart has to take up again."""
         wanted = joined().where(ATTACHED.c.status == "in_progress").order_by(ATTACHED.c.sequence)

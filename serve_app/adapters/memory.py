@@ -52,6 +52,12 @@ class MemoryIndex:
             if (chunk.tenant, chunk.store) == (tenant, store) and file_id in (None, chunk.file_id):
                 del self._rows[key]
 
+    async def purge(self, tenant: str, subject: str) -> int:
+        about = [k for k, (chunk, _) in self._rows.items() if (chunk.tenant, chunk.terms.subject) == (tenant, subject)]
+        for key in about:
+            del self._rows[key]
+        return len(about)
+
     async def ping(self) -> None:
         """Always there."""
 

@@ -15,15 +15,15 @@ import grpc
 import numpy as np
 from milvus_lite.server_manager import server_manager_instance as lite_servers
 from numpy.typing import NDArray
-from pymilvus import AsyncMilvusClient, DataType, Function, FunctionType, MilvusClient, MilvusException
+from pymilvus import AsyncMilvusClient, MilvusClient, MilvusException
 from pymilvus.exceptions import ConnectionConfigException
 
 from serve_app import filters
 from serve_app.adapters.milvus_expression import encodable, expression, visible
-from serve_app.adapters.milvus_rows import BYTES, OUTPUT, key, passage, row
+from serve_app.adapters.milvus_rows import OUTPUT, key, passage, row, schema
 from serve_app.errors import RetrieverUnavailable
 from serve_app.ports import Chunk, Query
-from serve_app.relevance import STOP_WORDS, Candidate, rank, words
+from serve_app.relevance import Candidate, rank, words
 from serve_app.settings import MilvusSettings, asset
 from serve_app.turn import Passage
 
@@ -95,6 +95,12 @@ class MilvusIndex:
             await client.delete(self._collection, filter=where, retry_times=0)
             await self._settle(client)
 
+    async def purge(self, tenant: str, subject: str) -> int:
+        async with self._reaching("purge", WRITE_S) as client:
+            gone = await client.delete(self._collection, filter=expression(tenant, subject=subject), retry_times=0)
+            await self._settle(client)
+        return len(gone) if isinstance(gone, list) else int(gone["delete_count"])  # Lite tells the keys
+
     async def ping(self) -> None:
         async with self._reaching("ping", CONNECT_S) as client:
             await client.get_server_version()
@@ -159,7 +165,7 @@ class MilvusIndex:
         indexes.add_index("dense", index_type="FLAT" if self._is_lite else "AUTOINDEX", metric_type="IP")
         indexes.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
         try:
-            client.create_collection(self._collection, schema=_schema(self._dimension), timeout=CREATE_S)
+            client.create_collection(self._collection, schema=schema(self._dimension), timeout=CREATE_S)
             # Loading waits for the indexes; waiting here as well costs half a second for each.
             client.create_index(self._collection, indexes, timeout=CREATE_S, sync=False)
         finally:
@@ -170,7 +176,7 @@ class MilvusIndex:
         name = f"collection {self._collection!r} at {self._settings.uri}"
         way_out = "ingest into another collection (`retriever.milvus.collection`), or drop this one and ingest again"
         present = {field["name"] for field in described["fields"]}
-        if different := sorted(present ^ {field.name for field in _schema(self._dimension).fields}):
+        if different := sorted(present ^ {field.name for field in schema(self._dimension).fields}):
             raise ValueError(f"{name} is another version's: its fields differ in {', '.join(different)}; {way_out}")
         dimension = next(field["params"]["dim"] for field in described["fields"] if field["name"] == "dense")
         if int(dimension) != self._dimension:
@@ -222,9 +228,9 @@ _Hits = list[tuple[bool, Mapping[str, Any]]]
 
 
 def _connection(settings: MilvusSettings, token: str) -> AsyncMilvusClient:
-    """Blocking where it is Milvus Lite: starts its server and reads the files.
+    """Blocking where it is Milvus Lite, which starts its server and reads the files.
 
-    Dedicated, because pymilvus shares connections by event loop id, and an id is used again when its loop is gone.
+    Dedicated: pymilvus shares connections by event loop id, and an id is used again when its loop is gone.
     """
     return AsyncMilvusClient(timeout=CONNECT_S, dedicated=True, **_address(settings, token))
 
@@ -244,25 +250,6 @@ def _address(settings: MilvusSettings, token: str) -> dict[str, Any]:
     if settings.database != "default":
         address["db_name"] = settings.database
     return address | {"uri": settings.uri, "token": token}
-
-
-def _schema(dimension: int) -> Any:
-    """A collection is known by its field names: rename `body` or `dense` when its analyzer or metric changes."""
-    schema = AsyncMilvusClient.create_schema(enable_dynamic_field=True)
-    schema.add_field("pk", DataType.VARCHAR, is_primary=True, max_length=64)
-    for name, size in BYTES.items():
-        analyzed = {"enable_analyzer": True, "analyzer_params": _ANALYZER} if name == "body" else {}
-        schema.add_field(name, DataType.VARCHAR, max_length=size, **analyzed)
-    schema.add_field("ordinal", DataType.INT64)
-    schema.add_field("page", DataType.INT64)
-    schema.add_field("until", DataType.INT64)
-    schema.add_field("dense", DataType.FLOAT_VECTOR, dim=dimension)
-    schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
-    schema.add_function(Function("bm25", FunctionType.BM25, input_field_names=["body"], output_field_names=["sparse"]))
-    return schema
-
-
-_ANALYZER = {"tokenizer": "standard", "filter": ["lowercase", {"type": "stop", "stop_words": sorted(STOP_WORDS)}]}
 
 
 def _batches(rows: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""A chunk as a row of the collection, and back."""
+"""A chunk as a row of the collection, and back; and the collection's schema."""
 
 import hashlib
 import json
@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pymilvus import AsyncMilvusClient, DataType, Function, FunctionType
 
 from serve_app.adapters.milvus_expression import ATTRIBUTE, encodable, termed
 from serve_app.ports import Chunk
-from serve_app.relevance import body
+from serve_app.relevance import STOP_WORDS, body
 from serve_app.turn import Passage
 
 BYTES = {
@@ -29,6 +30,25 @@ BYTES = {
 }
 """Most bytes of each text field; Milvus refuses rows beyond."""
 OUTPUT = ["chunk", "file_id", "source", "title", "heading", "text", "page", "$meta"]
+
+
+def schema(dimension: int) -> Any:
+    """A collection is known by its field names: rename `body` or `dense` when its analyzer or metric changes."""
+    made = AsyncMilvusClient.create_schema(enable_dynamic_field=True)
+    made.add_field("pk", DataType.VARCHAR, is_primary=True, max_length=64)
+    for name, size in BYTES.items():
+        analyzed = {"enable_analyzer": True, "analyzer_params": _ANALYZER} if name == "body" else {}
+        made.add_field(name, DataType.VARCHAR, max_length=size, **analyzed)
+    made.add_field("ordinal", DataType.INT64)
+    made.add_field("page", DataType.INT64)
+    made.add_field("until", DataType.INT64)
+    made.add_field("dense", DataType.FLOAT_VECTOR, dim=dimension)
+    made.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
+    made.add_function(Function("bm25", FunctionType.BM25, input_field_names=["body"], output_field_names=["sparse"]))
+    return made
+
+
+_ANALYZER = {"tokenizer": "standard", "filter": ["lowercase", {"type": "stop", "stop_words": sorted(STOP_WORDS)}]}
 
 
 def key(chunk: Chunk) -> str:

@@ -7,6 +7,7 @@ from serve_app.cli.heads import heads_app
 from serve_app.cli.ingest import ingest
 from serve_app.cli.keys import keys_app
 from serve_app.cli.manifests import manifests_app
+from serve_app.cli.purge import purge
 from serve_app.cli.redact import redact
 from serve_app.cli.redteam import redteam
 from serve_app.cli.screen import screen
@@ -22,6 +23,7 @@ app.command()(ask)
 app.command()(screen)
 app.command()(redact)
 app.command()(redteam)
+app.command()(purge)
 app.command()(triton)
 app.add_typer(heads_app, name="heads", help="Train and describe the classifier's heads.")
 app.add_typer(manifests_app, name="manifests", help="Write the Kubernetes manifests from a config.")

@@ -4,6 +4,7 @@ from typing import Any
 
 from serve_app.documents.document import Document, Reading, Refusal
 from serve_app.documents.markdown import read_markdown
+from serve_app.sight import FIELDS
 
 _TEXT_FIELDS = ("text", "content", "body")
 _NAMED_REFUSALS = 20
@@ -48,7 +49,7 @@ def _read_line(line: str, fallback: str) -> Document:
         source=source,
         title=_string(fields, "title") or document.title,
         blocks=document.blocks,
-        attributes={name: _string(fields, name)[:512] for name in ("id", "url") if _string(fields, name)},
+        attributes={name: _string(fields, name)[:512] for name in ("id", "url", *FIELDS) if _string(fields, name)},
     )
 
 

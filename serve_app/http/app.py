@@ -21,6 +21,7 @@ from serve_app.http.moderations import moderations_router
 from serve_app.http.requests import chat_turn, completion_turn, read
 from serve_app.http.responses import AnswerResponse, limit_headers
 from serve_app.http.schema import body_schema
+from serve_app.http.subjects import subjects_router
 from serve_app.http.vector_stores import vector_stores_router
 from serve_app.http.wire import ChatRequest, CompletionRequest, EmbeddingRequest
 from serve_app.library import LibraryPort
@@ -79,6 +80,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.include_router(
         vector_stores_router(gateway.library, authenticate, gateway.pipeline.retrieval.retriever.search, embed)
     )
+    app.include_router(subjects_router(gateway.library, authenticate))
     app.include_router(health_router(gateway.readiness))
     add_metrics(app, gateway)
     return app

@@ -174,6 +174,22 @@ async def test_a_group_may_have_any_name_and_opens_only_its_own(index: Index, na
     assert ids(await found(index, groups=(name,))) == ["rollback"]
 
 
+async def test_a_purge_takes_every_chunk_of_a_subject_and_no_other(index: Index) -> None:
+    about = Terms(subject='p-"17')
+    await fill(
+        index,
+        chunk("a", "rollback", terms=about),
+        chunk("b", "rollback", terms=about, store="second"),
+        chunk("c", "rollback", terms=Terms(subject="p-1")),
+        chunk("d", "rollback", terms=about, tenant="other"),
+        chunk("e", "rollback"),
+    )
+    assert await index.purge("acme", 'p-"17') == 2
+    assert await index.purge("acme", 'p-"17') == 0
+    assert sorted(ids(await found(index, embedding=direction(0), stores=()))) == ["c", "e"]
+    assert ids(await found(index, embedding=direction(0), tenant="other")) == ["d"]
+
+
 GROUPS = st.frozensets(st.sampled_from(["legal", "finance", "sales"]))
 
 
