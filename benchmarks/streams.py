@@ -18,15 +18,14 @@ from difflib import SequenceMatcher
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.streams_made import DENIED, FILLERS, Known, Plant, Stream, chunks, stream
-from serve_app.adapters.presidio import PresidioScreener
+from benchmarks.streams_made import DENIED, FILLERS, PROMPTS, Plant, Stream, Values, chunks, known_values, stream
+from serve_app.answer_policy import AnswerPolicy
 from serve_app.events import Delta
-from serve_app.leakage import BEGUN, letters_of
+from serve_app.leakage import BEGUN, Leakage, letters_of
 from serve_app.policy import STRUCTURED
 from serve_app.ports import ANY, Screener
 from serve_app.rules import DenyList
 from serve_app.screened_choice import ScreenedAnswer
-from serve_app.screened_stream import AnswerPolicy
 from serve_app.turn import Scope, Screening
 
 RESULT = Path(__file__).parent / "results" / "streams.json"
@@ -134,10 +133,10 @@ def leaked(plant: Plant, shown: str, made: Stream) -> int:
     return match.size if match.size >= chance and secret[match.a : match.a + match.size] not in around else 0
 
 
-async def run(streams: int, screener: Screener, known: Known, seed: int = 5) -> tuple[Outcome, Times]:
+async def run(streams: int, screener: Screener, values: Values, seed: int = 5) -> tuple[Outcome, Times]:
     rng, outcome, times = random.Random(seed), Outcome(), Times()
     for _ in range(streams):
-        made = stream(rng, known)
+        made = stream(rng, values)
         judge(made, await answered(made, chunks(rng, made.text), screener, times), outcome)
     return outcome, times
 
@@ -151,20 +150,17 @@ async def by_word(screener: Screener) -> Times:
     """Answers without a hit, one word a delta: what a reader waits."""
     rng, times = random.Random(6), Times()
     for _ in range(200):
-        made = Stream(["".join(rng.choices(FILLERS, k=6)), "Ring +49 30 12345678 now."], stream(rng, bool).leak, {})
+        made = Stream(["".join(rng.choices(FILLERS, k=6)), "Ring +49 30 12345678 now."], Leakage.of(PROMPTS[:1]), {})
         await answered(made, re.findall(r"\s?\S+|\s", made.text), screener, times)
     return times
 
 
 async def main() -> None:
+    from serve_app.adapters.presidio import PresidioScreener  # here, for the tests import this module and need none
+
     screener = PresidioScreener(STRUCTURED, min_score=0.4)
-
-    def known(value: str) -> bool:
-        findings = screener.examine(f"namely {value} now").findings
-        return sum(finding.end - finding.start for finding in findings) >= len(value)
-
     streams, started = int(sys.argv[1]) if len(sys.argv) > 1 else STREAMS, time.process_time()
-    outcome, times = await run(streams, screener, known)
+    outcome, times = await run(streams, screener, await known_values(screener, 200))
     words = await by_word(screener)
     report = {
         "screener": f"PresidioScreener in process, presidio-analyzer {version('presidio-analyzer')}",

@@ -4,10 +4,11 @@ import base64
 import random
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from serve_app.leakage import Leakage
+from serve_app.ports import Screener
 
 DENIED = ("project nightingale", "operation blue falcon", "Übernahme von Kornfeld", "Zyklop", "夜莺计划")
 PROMPTS = (
@@ -153,11 +154,23 @@ LEAK_DISGUISES: tuple[Callable[[str], str], ...] = (
 )
 
 
-Known = Callable[[str], bool]
-"""Whether the screener finds all of a value that stands alone; others are no test of what is done to a stream."""
+Values = Mapping[str, Sequence[str]]
+"""By kind: what can be planted."""
 
 
-def planted(rng: random.Random, kind: str, prompt: str, vault: dict[str, str], known: Known) -> Plant:
+async def known_values(screener: Screener, count: int) -> Values:
+    """Values that the screener finds whole where they stand alone; others are no test of what is done to a stream."""
+    rng = random.Random(7)
+    values: dict[str, list[str]] = {}
+    for kind, makers in (("personal", PERSONAL), ("key", KEYS)):
+        made = [maker(rng) for _ in range(count) for maker in makers]
+        screenings = await screener.screen(tuple(f"namely {value} now" for value in made))
+        covered = [sum(found.end - found.start for found in screening.findings) for screening in screenings]
+        values[kind] = [value for value, length in zip(made, covered, strict=True) if length >= len(value)]
+    return values
+
+
+def planted(rng: random.Random, kind: str, prompt: str, vault: dict[str, str], values: Values) -> Plant:
     plain_or = rng.random() < 0.5
     if kind == "denied":
         plain = rng.choice(DENIED)
@@ -169,8 +182,7 @@ def planted(rng: random.Random, kind: str, prompt: str, vault: dict[str, str], k
         name = rng.choice(list(vault))
         written = name if plain_or else rng.choice([name.replace("_", "\\_"), f"&lt;{name[1:-1]}&gt;"])
         return Plant(kind, name, written, re.escape(vault[name]))
-    while not known(plain := rng.choice(PERSONAL if kind == "personal" else KEYS)(rng)):
-        pass
+    plain = rng.choice(values[kind])
     disguised = plain_or or "\n" in plain
     return Plant(kind, plain, plain if disguised else rng.choice(DISGUISES)(plain), r"\[[A-Z_]+\]")
 
@@ -178,7 +190,7 @@ def planted(rng: random.Random, kind: str, prompt: str, vault: dict[str, str], k
 KINDS = ("denied", "personal", "key", "prompt", "placeholder")
 
 
-def stream(rng: random.Random, known: Known) -> Stream:
+def stream(rng: random.Random, values: Values) -> Stream:
     """One to three things that must not leave, the one that ends the answer last, at random places."""
     prompt = rng.choice(PROMPTS)
     vault = {"<EMAIL_ADDRESS_1>": "me@example.org", "<PERSON_12>": "Zoë O'Neil", "<PHONE_NUMBER_2>": "+49 89 998877"}
@@ -187,7 +199,7 @@ def stream(rng: random.Random, known: Known) -> Stream:
     for kind in kinds:
         parts += [
             rng.choice(INTRODUCTIONS),
-            planted(rng, kind, prompt, vault, known),
+            planted(rng, kind, prompt, vault, values),
             rng.choice([" ", "\n", ", ", '" ']),
         ]
         parts += rng.choices(FILLERS, k=rng.randint(0, 2))

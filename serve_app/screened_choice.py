@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from serve_app.answer_policy import AnswerPolicy
 from serve_app.events import Delta
-from serve_app.screened_stream import AnswerPolicy, Edit, Strand
+from serve_app.screened_stream import Edit, Strand
 
 TEXTS = ("reasoning_content", "reasoning", "content", "text", "refusal")
 """Fields of a delta that are text."""

@@ -1,20 +1,16 @@
 """One text of an answer, screened as it grows: what has left was screened, and only the open tail is held."""
 
-import asyncio
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
-from serve_app.errors import ScreenerUnavailable
-from serve_app.leakage import Decoded, Leakage, Trace
+from serve_app.answer_policy import AnswerPolicy as AnswerPolicy
+from serve_app.leakage import Decoded, Trace
 from serve_app.normalisation import unified
-from serve_app.placeholders import Vault
-from serve_app.ports import Screener
-from serve_app.rules import DenyList, suspicious
+from serve_app.rules import suspicious
 from serve_app.seams import ALERT, KEY_ENDS, Units, last_seam, sentences, units
-from serve_app.turn import Scope, Screening
 
 BACKSLASH = "\\"
 WHITE_SPACE = re.compile(r"\s")
@@ -24,7 +20,8 @@ RESTORED = re.compile(r"(?:<|&lt;|\\u003[cC])([A-Z][A-Z0-9]*(?:\\?_[A-Z0-9]+)*\\
 """A placeholder as engines repeat it: also escaped for Markdown, HTML or JSON."""
 CONTEXT = 48
 """Characters before a stretch that the screener sees too: `my ssn is` makes nine digits a number."""
-NUMBERS = ("PHONE_NUMBER", "CREDIT_CARD", "US_SSN", "IBAN_CODE")
+STRETCH = 4_096
+"""Characters taken at once of a text that came whole."""
 FOOTER = 80
 """Characters kept while a key block is dropped, so that its last line is recognised."""
 
@@ -36,63 +33,6 @@ class Edit:
     start: int
     end: int
     replacement: str
-
-
-@dataclass
-class AnswerPolicy:
-    """What holds for every text of one answer."""
-
-    screener: Screener
-    deny: DenyList | None
-    vault: Vault
-    allowed: tuple[str, ...]
-    window: int
-    deadline_s: float
-    masks: bool
-    scope: Scope = Scope(answer=True)
-    leak: Leakage | None = None
-    prose: bool = False
-    """Words without a digit may be findings too (names, lexicons of one's own): whole sentences are held."""
-    open_when_down: bool = False
-    unscreened: bool = False
-    """The screener was down and the answer goes on without it; placeholders and denied phrases need none."""
-
-    async def screen(self, texts: tuple[str, ...]) -> tuple[Screening, ...]:
-        """Raises ScreenerUnavailable; if `open_when_down`, nothing is found in the rest of the answer instead."""
-        try:
-            if not self.unscreened:
-                return await self._screened(texts)
-        except ScreenerUnavailable:
-            if not self.open_when_down:
-                raise
-            self.unscreened = True
-        return tuple(Screening() for _ in texts)
-
-    async def _screened(self, texts: tuple[str, ...]) -> tuple[Screening, ...]:
-        try:
-            async with asyncio.timeout(self.deadline_s):
-                screenings = await self.screener.screen(texts, self.scope)
-        except TimeoutError as late:
-            raise ScreenerUnavailable(f"the screener did not answer within {self.deadline_s:g} s") from late
-        if len(screenings) != len(texts):
-            raise ScreenerUnavailable(f"the screener answered for {len(screenings)} of {len(texts)} stretches")
-        return screenings
-
-    def allows(self, kind: str, value: str) -> bool:
-        """Whether the caller may see this value anyway: it stands in what the caller sent or was given."""
-        if any(value.casefold() in text for text in self._known):
-            return True
-        digits = re.sub(r"\D", "", value)
-        return kind in NUMBERS and len(digits) >= 7 and any(digits in text for text in self._known_numbers)
-
-    @cached_property
-    def _known(self) -> tuple[str, ...]:
-        return tuple(unified(text).casefold() for text in (*self.allowed, *self.vault.values()))
-
-    @cached_property
-    def _known_numbers(self) -> tuple[str, ...]:
-        """`(415) 555-2671` and `415.555.2671` are one number."""
-        return tuple(re.sub(r"(?<=[\d)])[ ()./-]{1,3}(?=\d)", "", text) for text in self._known)
 
 
 @dataclass
@@ -133,6 +73,13 @@ class Strand:
 
     async def advance(self, text: str, *, at_end: bool = False) -> None:
         """Take the next stretch of the text and release what can be decided. Raises ScreenerUnavailable."""
+        while len(text) > STRETCH and not self.denied:
+            await self._advance(text[:STRETCH], at_end=False)
+            text = text[STRETCH:]
+        if not self.denied:
+            await self._advance(text, at_end=at_end)
+
+    async def _advance(self, text: str, *, at_end: bool) -> None:
         self._take(text)
         stop, begun = self._forbidden(at_end=at_end)
         policy = self.policy

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_app.adapters.memory_screener import MemoryScreener
+from serve_app.answer_policy import AnswerPolicy
 from serve_app.errors import ScreenerUnavailable
 from serve_app.events import Delta
 from serve_app.leakage import BEGUN, Leakage, letters_of
 from serve_app.ports import ANY
 from serve_app.rules import DenyList
 from serve_app.screened_choice import ScreenedAnswer
-from serve_app.screened_stream import AnswerPolicy
 from serve_app.turn import Finding, Scope, Screening
 
 EMAIL, PHONE, SECRET = "jane.doe@example.com", "415 555 2671", "sk-abcdefgh12345678"
