@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from serve_app.confusables import ENCLOSED, LOOKALIKES
+from serve_app.readings import readings, smuggled
+from serve_app.vocabulary import LONGEST, WORDS
 
 INVISIBLE = (
     "\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
@@ -107,3 +109,70 @@ def _compatible(character: str) -> str:
     if any(c.isspace() or unicodedata.combining(c) for c in form) and not character.isspace():
         return character  # a spacing accent is no space
     return form
+
+
+_QUOTES = str.maketrans("‘’‚‛“”„‟«»′″", '\'\'\'\'""""""\'"')
+_LOOKALIKE = re.compile(f"[{''.join(LOOKALIKES)}]")
+_WORD = re.compile(r"[^\W\d_]+")
+_WIDE = re.compile(r"\s{3,}")
+_GAP = r"[ ._*|,/·•~+\n-]{1,4}"
+_SPELLED = re.compile(rf"(?<![^\W_])[^\W_](?:{_GAP}[^\W_](?![^\W_])){{3,}}")
+
+
+def plain(text: str) -> str:
+    """The text as a reader sees it; positions are not kept.
+
+    Beside `unified`: look-alikes in words that mix scripts are Latin, quotes straight, spelled-out letters
+    (`i g n o r e`) words again, and no gap wider than two characters.
+    """
+    text = unified(text)
+    if not text.isascii():
+        if _LOOKALIKE.search(text):
+            text = _WORD.sub(_latin, text)
+        text = text.translate(_QUOTES)
+    return _WIDE.sub(lambda gap: gap[0][0] * 2, _SPELLED.sub(_respelled, text))
+
+
+def _latin(word: re.Match[str]) -> str:
+    """A word that mixes Latin letters with look-alikes, or that consists of look-alikes alone, in Latin letters."""
+    letters = word[0]
+    if letters.isascii() or not _LOOKALIKE.search(letters):
+        return letters
+    mixed = any(c.isascii() for c in letters)
+    return letters.translate(_TO_LATIN) if mixed or all(c in LOOKALIKES for c in letters) else letters
+
+
+_TO_LATIN = str.maketrans(LOOKALIKES)
+
+
+def _respelled(run: re.Match[str]) -> str:
+    """The most frequent gap stands between letters, wider and rarer ones between words."""
+    parts = re.split(f"({_GAP})", run[0])
+    gaps = parts[1::2]
+    usual = max(sorted(set(gaps)), key=gaps.count)
+    words = "".join("" if part == usual else " " if n % 2 else part for n, part in enumerate(parts)).split()
+    if sum(len(word) for word in words if word.isdigit()) * 2 > len(parts):
+        return run[0]  # a row of numbers
+    return " ".join(map(_parted, words))
+
+
+def _parted(letters: str) -> str:
+    """`ignoreallprevious` in words, the longest first, as far as they are common ones."""
+    low, start = letters.lower(), 0
+    words: list[str] = []
+    while start < len(letters):
+        longest = min(start + LONGEST, len(letters))
+        end = next((end for end in range(longest, start, -1) if low[start:end] in WORDS), len(letters))
+        words.append(letters[start:end])
+        start = end
+    return " ".join(words)
+
+
+def views(text: str) -> tuple[str, ...]:
+    """The plain text first, then what is hidden in it: see `readings`. Usually the plain text alone.
+
+    All views together are at most about a dozen times as long as the text.
+    """
+    seen = plain(text)
+    hidden = (*smuggled(text), *readings(unified(text)))
+    return tuple(dict.fromkeys((seen, *map(plain, hidden)))) if hidden else (seen,)

@@ -1,13 +1,14 @@
 """What a text may not say, decided from its characters alone: pure functions, microseconds, no model."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from serve_app import normalisation
+from serve_app.attack_patterns import RULES, Rule, stem
 from serve_app.deny import UNSPACED as UNSPACED
 from serve_app.deny import DenyList as DenyList
-from serve_app.normalisation import unified
+from serve_app.jailbreak_cues import CUES, CUES_NEEDED, CUES_WITHIN, Cue
+from serve_app.normalisation import views
 from serve_app.turn import Finding
 
 SUSPECT = re.compile(
@@ -29,65 +30,6 @@ ABOUT = re.compile(
 """A mention, not a use: `How do I detect "ignore previous instructions"?` The injection head decides those."""
 
 QUOTES = "\"'`“”‘’«»„"
-
-_EARLIER = (
-    r"(?:previous|prior|above|earlier|preceding|foregoing|initial|original|former|existing|past|old"
-    r"|your|my|our|these|those)"
-)
-_ORDERS = (
-    r"(?:instructions?|directions?|directives?|guidelines?|prompts?|orders?|commands?|programming|training|restrictions?"
-    r"|polic(?:y|ies)|assignments?|ethic(?:s|al)|tasks?|information)"
-)
-_FILLER = r"(?:(?:all|any|every|everything|of|the|that|and|or|other|given|to|you|i|we|system)\s+)"
-
-INJECTION_RULES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
-    (name, re.compile(pattern, re.IGNORECASE))
-    for name, pattern in (
-        (
-            "ignore-instructions",
-            r"\b(?:ignore|disregard|forget|override|overlook|discard|neglect|do not follow|stop following)\s+"
-            rf"(?:about\s+)?{_FILLER}{{0,4}}{_EARLIER}\s+{_FILLER}{{0,2}}(?:{_EARLIER}\s+)?(?:[\w-]+\s+){{0,1}}{_ORDERS}\b",
-        ),
-        (
-            "ignore-everything",
-            r"\b(?:ignore|disregard|forget)\s+(?:about\s+)?(?:all|everything|anything)\s+(?:that\s+)?"
-            r"(?:(?:was|is|stood|came|i|we|you|they|has|have|been)\s+){0,4}"
-            r"(?:said|told|written|learned|above|before(?: (?:this|that)\b|[.!,:]|$)|up to now|until now|so far)"
-            r"|\b(?:ignore|disregard|forget) (?:all (?:of )?)?(?:the above|what(?:'s| is| was) before|what you know)"
-            r"(?: and (?:say|print|tell|give|repeat|write|output|answer|do|instead)\b|\s*[:.!]\s)",
-        ),
-        (
-            "ignore-instructions-german",
-            r"\b(?:vergiss|vergessen sie|ignorier(?:e|en sie))\s+(?:\w+\s+){0,4}"
-            r"(?:anweisungen|anordnungen|aufgaben|instruktionen|befehle|vorgaben|aufträge)\b"
-            r"|\b(?:vergiss|vergessen sie|ignorier(?:e|en sie)) (?:bitte )?(?:alles|das) "
-            r"(?:davor|gesagte|vorherige|bisherige|obige)\b",
-        ),
-        (
-            "reveal-system-prompt",
-            r"\b(?:reveal|repeat|print|output|show|display|tell|give|leak|dump|recite|spell|write out|return)\s+"
-            r"(?:(?:me|us|back|out|verbatim|all|of|exactly|everything|in)\s+){0,4}(?:your|the)\s+"
-            r"(?:(?:full|entire|whole|complete|exact|initial|original|hidden|secret|above|actual|current|internal)\s+){0,3}"
-            r"(?:system|developer|initial|hidden|secret|internal|original)\s+(?:prompt|message|instructions?)\b"
-            r"|\b(?:repeat|print|output|recite)\s+(?:all\s+)?(?:of\s+)?(?:the|your) instructions "
-            r"(?:that )?you (?:were given|received|got)",
-        ),
-        (
-            "jailbreak-persona",
-            r"\byou (?:are|will be|'re) (?:now |going to (?:be|act as|pretend to be) )?(?:an? )?"
-            r"(?:DAN\b|STAN\b|jailbroken|unfiltered|completely unrestricted)"
-            r"|\bDAN\b.{0,30}\bstands for\W{0,3}do anything now"
-            r"|\bact as (?:a )?DAN\b|\bDo Anything Now\b.{0,200}\b(?:you|rules|answer|respond|pretend)\b"
-            r"|\b(?:enter|enable|activate|switch to) (?:the )?(?:DAN|jailbreak|god) mode\b"
-            r"|\bpretend (?:that )?you (?:have|are under) no (?:rules|restrictions|guidelines|ethic)",
-        ),
-        (
-            "role-marker",
-            r"<\|(?:im_start|im_end|system|start_header_id|eot_id|endofprompt)\|>|\[/?INST\]|<</?SYS>>"
-            r"|^\s*###\s*(?:system|instruction)\s*:.{0,200}\b(?:you (?:are|must|will)|ignore)\b",
-        ),
-    )
-)
 
 
 def suspicious(text: str) -> bool:
@@ -123,26 +65,74 @@ def _uncovered(finding: Finding, kept: Iterable[Finding]) -> list[tuple[int, int
     return [*free, (start, finding.end)] if start < finding.end else free
 
 
-def injection(text: str) -> str:
-    """Name of the first lexical injection rule this text breaks, empty when none; mentions are let through."""
-    for name, pattern in INJECTION_RULES:
-        if any(not _is_mention(text, found) for found in pattern.finditer(text)):
-            return name
-    return ""
-
-
 def lexical_policy(text: str, deny: DenyList | None) -> str:
-    """Name of the rule that forbids this text, empty when none does."""
-    if deny is not None and deny.find(text) >= 0:
+    """`denied-phrase`, `prompt_injection`, `jailbreak`, or empty: what the text breaks, as written or once decoded."""
+    seen = views(text)
+    if deny is not None and any(deny.find(each) >= 0 for each in (text, *seen[1:])):
         return "denied-phrase"
-    return injection(unified(text).replace("’", "'"))
+    return next((policy for each in seen if (policy := attack(each))), "")
+
+
+REACH = 400
+"""Characters on both sides of a word that an attack around it may take up; white space beyond two counts as one."""
+
+_WORD = re.compile(r"[^\W_]+|[🔒🔓]")
+
+Stems = Mapping[str, list[int]]
+"""First letters of the words of a text, and where they stand."""
+
+
+def attack(text: str) -> str:
+    """The policy that a plain text breaks by its wording, empty when none; mentions are let through."""
+    stems = stems_of(text)
+    rule = broken_rule(text, stems)
+    return rule.policy if rule else "jailbreak" if has_cues(text, stems) else ""
+
+
+def broken_rule(text: str, stems: Stems) -> Rule | None:
+    for rule in RULES:
+        if any(not _is_mention(text, found) for found in matches(rule, text, stems)):
+            return rule
+    return None
+
+
+def has_cues(text: str, stems: Stems) -> bool:
+    """Whether enough different cues of a jailbreak stand close together."""
+    if sum(cue.weight for cue in CUES if not cue.stems.isdisjoint(stems)) < CUES_NEEDED:
+        return False
+    places = sorted((found.start(), n) for n, cue in enumerate(CUES) for found in matches(cue, text, stems))
+    last: dict[int, int] = {}
+    for place, n in places:
+        last[n] = place
+        if sum(CUES[n].weight for n, seen in last.items() if place - seen <= CUES_WITHIN) >= CUES_NEEDED:
+            return True
+    return False
+
+
+def stems_of(text: str) -> Stems:
+    places: dict[str, list[int]] = {}
+    for word in _WORD.finditer(text):
+        places.setdefault(stem(word[0]), []).append(word.start())
+    return places
+
+
+def matches(rule: Rule | Cue, text: str, stems: Stems) -> Iterator[re.Match[str]]:
+    """Where the pattern matches: it is tried only around words that every match holds one of."""
+    if not rule.stems:
+        if not text.isascii():
+            yield from rule.pattern.finditer(text)
+        return
+    start = end = -1
+    for place in sorted(place for name in rule.stems & stems.keys() for place in stems[name]):
+        if place - REACH > end:
+            if end >= 0:
+                yield from rule.pattern.finditer(text, start, end)
+            start = max(0, place - REACH)
+        end = place + REACH
+    if end >= 0:
+        yield from rule.pattern.finditer(text, start, end)
 
 
 def _is_mention(text: str, found: re.Match[str]) -> bool:
     before = text[max(0, found.start() - 100) : found.start()]
     return (before[-1:] in QUOTES and before != "") or ABOUT.search(before) is not None
-
-
-def folded(text: str) -> str:
-    """The text for exact search, without the way back to its positions."""
-    return normalisation.folded(text).text
