@@ -15,6 +15,7 @@ from serve_app.events import Delta, Events, Finished
 from serve_app.evidence import Candidate, candidates, chosen
 from serve_app.quotation import quoted
 from serve_app.settings import ExtractiveSettings
+from serve_app.standalone import standalone
 from serve_app.turn import Passage, Turn
 
 Encode = Callable[[tuple[str, ...]], Awaitable[NDArray[np.float32]]]
@@ -72,7 +73,7 @@ class ExtractiveEngine:
     async def _answer(self, turn: Turn, passages: Sequence[Passage]) -> str:
         if not turn.grounded_by_retrieval and not passages:
             return SEARCH_FAILED if "retriever" in turn.degraded else NOT_SEARCHED
-        found = candidates(turn.question, passages)
+        found = candidates(standalone(turn.messages), passages)
         meanings = await self._meanings(turn, found)
         picked = chosen(found, meanings, self.settings.max_sentences)
         return quoted(picked, len(turn.passages)) or NOT_COVERED
@@ -84,7 +85,9 @@ class ExtractiveEngine:
         try:
             async with asyncio.timeout(min(ENCODER_DEADLINE_S, turn.seconds_left)):
                 rows = await self.encode(tuple(candidate.reading for candidate in found))
-                question = (await self.encode((turn.question,)))[0] if turn.embedding is None else turn.embedding
+                question = (
+                    (await self.encode((standalone(turn.messages),)))[0] if turn.embedding is None else turn.embedding
+                )
         except (TimeoutError, ClassifierUnavailable):
             return None
         cosines: NDArray[np.float32] = rows @ question

@@ -20,8 +20,9 @@ from serve_app.ports import Classifier, Engine
 from serve_app.retrieval import Retrieval
 from serve_app.router import Route, Router
 from serve_app.settings import ClassifierSettings
+from serve_app.standalone import standalone
 from serve_app.telemetry import Stopwatch, Telemetry
-from serve_app.turn import Screening, Signals, Turn
+from serve_app.turn import Embedding, Screening, Signals, Turn
 from serve_app.vaults import Vaults
 from serve_app.vetting import History, Vetting
 
@@ -113,7 +114,7 @@ class Pipeline:
                 async with asyncio.timeout(min(self.classifier_settings.deadline_ms / 1000, turn.seconds_left)):
                     asking = together(self.classifier.classify(turn.question), self.vetting.history(turn))
                     signals, history = await asking
-            turn = turn.encoded(signals.embedding)
+                    turn = turn.encoded(await self._embedding(turn, signals))
         except (TimeoutError, ClassifierUnavailable) as missing:
             if self.guardrail.settings.classifier_down == "refuse":
                 raise ClassifierUnavailable("the classifier cannot be reached; try again in a moment") from missing
@@ -126,6 +127,11 @@ class Pipeline:
             with watch.stage("vet"):
                 turn, seen = await self._vet(turn, seen)
         return turn, seen, signals
+
+    async def _embedding(self, turn: Turn, signals: Signals) -> Embedding:
+        """Of what is searched for: a follow-up is not what was asked, and is encoded once more."""
+        sought = standalone(turn.messages)
+        return signals.embedding if sought == turn.question else (await self.classifier.encode((sought,)))[0]
 
     async def _vet(self, turn: Turn, seen: Seen) -> tuple[Turn, Seen]:
         suspicions: tuple[float, ...] = (0.0,) * len(turn.passages)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from serve_app.errors import RetrieverUnavailable
 from serve_app.ports import Query, Retriever
 from serve_app.settings import RetrieverSettings
+from serve_app.standalone import standalone
 from serve_app.turn import Turn
 
 
@@ -21,7 +22,7 @@ class Retrieval:
         """
         query = Query.of(
             turn.caller,
-            text=turn.question,
+            text=standalone(turn.messages),
             embedding=turn.embedding,
             stores=turn.grounding.stores,
             top_k=turn.grounding.top_k or self.settings.top_k,

@@ -137,7 +137,7 @@ class Turn:
     """Absolute UTC seconds: a monotonic clock means nothing in another process."""
     passages: tuple[Passage, ...] = ()
     embedding: Embedding | None = field(default=None, compare=False, repr=False)
-    """The question's, once it is encoded; nothing encodes the same text twice."""
+    """Of the standalone question, once it is encoded; nothing encodes the same text twice."""
     grounded_by_retrieval: bool = False
     """A search was made: an engine may then say that the documents do not answer."""
     withheld: tuple[str, ...] = ()
