@@ -79,7 +79,7 @@ class Figures:
 
     @property
     def false_refusals(self) -> float | None:
-        refused = self.counts["blocked"] + self.counts["refused"]
+        refused = self.counts["blocked"] + self.counts["stopped"] + self.counts["refused"]
         return share(refused, self.tried) if self.is_harmless else None
 
 

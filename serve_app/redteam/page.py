@@ -25,10 +25,10 @@ from serve_app.redteam.suite import HARMLESS, Family
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2430; --quiet: #5b6675; --paper: #ffffff; --line: #d8dde4; --card: #f5f7f9;
-  --bad: #c2352b; --warn: #b3670a; --good: #1f7a4d; --blue: #2f66b3; --teal: #23808c; --grey: #8b95a3;
+  --bad: #c2352b; --warn: #b3670a; --good: #1f7a4d; --blue: #2f66b3; --teal: #0f766e; --cyan: #58a9c9; --grey: #8b95a3;
   --violet: #7553b0; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --quiet: #9aa5b4; --paper: #14181f; --line: #303946;
-  --card: #1c222c; --bad: #ef6d62; --warn: #e2a04a; --good: #52b788; --blue: #6fa0e6; --teal: #4fb3bf; --grey: #76818f;
+  --card: #1c222c; --bad: #ef6d62; --warn: #e2a04a; --good: #52b788; --blue: #6fa0e6; --teal: #2ea88f; --cyan: #a5dcf0; --grey: #76818f;
   --violet: #a98be0; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
@@ -53,11 +53,12 @@ svg { width: 100%; max-width: 46rem; height: auto; font: 13px system-ui, sans-se
 svg text { fill: var(--ink); } svg .label { text-anchor: end; } svg .tick { text-anchor: middle; fill: var(--quiet); }
 svg .value { fill: var(--quiet); } svg .grid { stroke: var(--line); }
 svg .range { stroke: var(--ink); fill: none; opacity: .65; } svg .before { stroke: var(--ink); stroke-width: 2.5; }
-.attack { fill: var(--bad); background: var(--bad); } .stopped { fill: var(--blue); background: var(--blue); }
-.false { fill: var(--warn); background: var(--warn); }
+.attack { fill: var(--bad); } .kept { fill: var(--blue); }
+.false { fill: var(--warn); }
 .blocked { fill: var(--blue); background: var(--blue); } .withheld { fill: var(--teal); background: var(--teal); }
 .refused { fill: var(--violet); background: var(--violet); } .unanswered { fill: var(--line); background: var(--line); }
 .answered { fill: var(--good); background: var(--good); } .complied { fill: var(--bad); background: var(--bad); }
+.stopped { fill: var(--cyan); background: var(--cyan); }
 .undecided { fill: var(--warn); background: var(--warn); } .error { fill: var(--grey); background: var(--grey); }
 .key { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; padding: 0; font-size: .9rem; }
 .key span { display: inline-block; width: .8rem; height: .8rem; margin-right: .4rem; }
@@ -139,8 +140,8 @@ def _plots(run: Run, last: Mapping[str, Any] | None) -> str:
             for family, found in attacks.items()
         ]
         drawn.append(bars("Attack success, by family: less is better", success, "attack"))
-        stopped = [Bar(family, found.blocked, found.tried) for family, found in attacks.items()]
-        drawn.append(bars("Blocked or withheld before the model, by family: more is better", stopped, "stopped"))
+        kept = [Bar(family, found.blocked, found.tried) for family, found in attacks.items()]
+        drawn.append(bars("Blocked or withheld before the model, by family: more is better", kept, "kept"))
     if harmless:
         refused = [Bar(suite, found.false_refusals, found.tried) for suite, found in harmless.items()]
         drawn.append(bars("Harmless questions refused, by suite: less is better", refused, "false"))
