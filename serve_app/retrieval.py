@@ -3,6 +3,7 @@ from dataclasses import dataclass
 
 from serve_app.errors import RetrieverUnavailable
 from serve_app.ports import Query, Retriever
+from serve_app.selection import SPARE, selected
 from serve_app.settings import RetrieverSettings
 from serve_app.standalone import standalone
 from serve_app.turn import Turn
@@ -20,12 +21,13 @@ class Retrieval:
 
         Raises what the caller can act on: a filter that cannot be read, a store that is not theirs.
         """
+        top_k = turn.grounding.top_k or self.settings.top_k
         query = Query.of(
             turn.caller,
             text=standalone(turn.messages),
             embedding=turn.embedding,
             stores=turn.grounding.stores,
-            top_k=turn.grounding.top_k or self.settings.top_k,
+            top_k=top_k + SPARE,
             filters=turn.grounding.filters,
         )
         try:
@@ -33,4 +35,4 @@ class Retrieval:
                 found = await self.retriever.search(query)
         except (TimeoutError, RetrieverUnavailable):
             return turn.without("retriever")
-        return turn.grounded(tuple(passage for passage in found if passage.score >= self.settings.min_score))
+        return turn.grounded(selected(found, top_k, self.settings.min_score))

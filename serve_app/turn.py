@@ -91,6 +91,8 @@ class Passage:
     """Path of headings above the passage: `Operations > Rollback`."""
     page: int | None = None
     attributes: Mapping[str, str | float | bool] = field(default_factory=dict)
+    ordinal: int | None = None
+    """Position in its document, from 0."""
     suspicion: float | None = None
     """Probability that an instruction stands in it that is not its own, as judged at ingestion; None: not judged."""
 

@@ -74,6 +74,7 @@ def passage_of(chunk: Chunk) -> Passage:
         heading=chunk.heading,
         page=chunk.page,
         attributes=chunk.attributes or {},
+        ordinal=chunk.ordinal,
         suspicion=chunk.suspicion,
     )
 

@@ -29,7 +29,7 @@ BYTES = {
     "subject": 1_024,
 }
 """Most bytes of each text field; Milvus refuses rows beyond."""
-OUTPUT = ["chunk", "file_id", "source", "title", "heading", "text", "page", "$meta"]
+OUTPUT = ["chunk", "file_id", "source", "title", "heading", "text", "page", "ordinal", "$meta"]
 
 
 def schema(dimension: int) -> Any:
@@ -102,6 +102,7 @@ def passage(entity: Mapping[str, Any]) -> Passage:
         title=entity["title"],
         heading=entity["heading"],
         page=None if page < 0 else page,
+        ordinal=int(entity["ordinal"]),
         suspicion=entity.get("suspicion"),
         attributes={
             name.removeprefix(ATTRIBUTE): value for name, value in entity.items() if name.startswith(ATTRIBUTE)

@@ -208,7 +208,7 @@ async def test_without_the_classifier_a_policy_can_refuse() -> None:
 
 
 async def test_passages_nobody_could_judge_are_left_out() -> None:
-    asking, parts = asked(passage(), passage(id="c2", suspicion=0.1))
+    asking, parts = asked(passage(), passage("Snapshots are made at night.", id="c2", suspicion=0.1))
     parts["classifier"] = HashClassifier(failure=ClassifierUnavailable("gone"))
     seen, started = await engine_saw(asking, parts)
     assert [p.id for p in seen.passages] == ["c2"]
