@@ -28,7 +28,8 @@ STYLE = """
   --bad: #c2352b; --warn: #b3670a; --good: #1f7a4d; --blue: #2f66b3; --teal: #0f766e; --cyan: #58a9c9; --grey: #8b95a3;
   --violet: #7553b0; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --quiet: #9aa5b4; --paper: #14181f; --line: #303946;
-  --card: #1c222c; --bad: #ef6d62; --warn: #e2a04a; --good: #52b788; --blue: #6fa0e6; --teal: #2ea88f; --cyan: #a5dcf0; --grey: #76818f;
+  --card: #1c222c; --bad: #ef6d62; --warn: #e2a04a; --good: #52b788; --blue: #6fa0e6; --teal: #2ea88f; --cyan: #a5dcf0;
+  --grey: #76818f;
   --violet: #a98be0; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
