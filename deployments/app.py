@@ -19,7 +19,7 @@ ONGOING = 1_000
 
 def build_gateway(settings: GatewaySettings) -> Application:
     screener, classifier = deploy(Screener, settings), deploy(Classifier, settings)
-    retriever = deploy(Retriever, settings, classifier)
+    retriever = deploy(Retriever, settings, classifier, screener)
     return deploy(serve.ingress()(Ingress), settings, screener, classifier, retriever)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deployments.remote import GATEWAY, Handle, RemoteClassifier, named
+from deployments.remote import GATEWAY, Handle, RemoteClassifier, RemoteScreener, named
 from serve_app.events import Events
 from serve_app.policy import STRUCTURED
 from serve_app.ports import ANY, Query
@@ -56,10 +56,11 @@ class Classifier:
 class Retriever:
     """Searches, and owns the library: Milvus Lite and the catalog's SQLite have one process each as their owner."""
 
-    async def __init__(self, settings: GatewaySettings, classifier: Handle) -> None:  # type: ignore[misc]
+    async def __init__(self, settings: GatewaySettings, classifier: Handle, screener: Handle) -> None:  # type: ignore[misc]
         from serve_app.adapters.catalog import Catalog
         from serve_app.adapters.milvus import MilvusIndex
         from serve_app.library import Library
+        from serve_app.redaction import Redaction
 
         reader = RemoteClassifier(classifier)
         self._index = MilvusIndex(settings.retriever.milvus, 384, milvus_token(settings.retriever.milvus))
@@ -70,6 +71,7 @@ class Retriever:
             reader.encode,
             settings.retriever,
             inspect=reader.inspect,
+            redaction=Redaction(RemoteScreener(screener), settings.guardrail),
         )
         await self._library.open()
 

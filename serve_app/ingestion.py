@@ -13,8 +13,9 @@ from serve_app.documents.document import Refusal, RefusalCode
 from serve_app.documents.folder import Folder
 from serve_app.documents.parser import Parsed, Parser
 from serve_app.documents.records import AttachedFile
-from serve_app.errors import InvalidRequest, NotFound, Unavailable
+from serve_app.errors import InvalidRequest, NotFound, ScreenerUnavailable, Unavailable
 from serve_app.ports import Chunk, Index
+from serve_app.redaction import Redaction, treatment
 from serve_app.sight import Terms
 
 Encode = Callable[[tuple[str, ...]], Awaitable[NDArray[np.float32]]]
@@ -46,6 +47,8 @@ class Ingestion:
     encode: Encode
     inspect: Inspect | None
     """None leaves it to the first search that finds the chunk."""
+    redaction: Redaction | None = None
+    """None: stores that want their documents without personal data take none."""
     parser: Parser
     folder: Folder
     retries_s: tuple[float, ...] = (1, 2, 4, 8, 16)
@@ -83,25 +86,38 @@ class Ingestion:
     async def _index(self, work: AttachedFile, parsed: Parsed, again: bool) -> None:
         if again:
             await self.index.delete(work.tenant, work.store_id, work.file_id)
-        for start in range(0, len(parsed.excerpts), INDEXED_AT_ONCE):
-            excerpts = parsed.excerpts[start : start + INDEXED_AT_ONCE]
+        wanted = [(at, one) for at, one in enumerate(await self._redacted(work, parsed.excerpts)) if one is not None]
+        for start in range(0, len(wanted), INDEXED_AT_ONCE):
+            batch = wanted[start : start + INDEXED_AT_ONCE]
+            excerpts = [one for _, one in batch]
             embeddings = await self._embeddings(excerpts)
             suspicions = await self._suspicions(excerpts)
             await self._continue(work)
-            chunks = [_chunk(work, start + at, one, suspicions[at]) for at, one in enumerate(excerpts)]
+            chunks = [_chunk(work, at, one, judged) for (at, one), judged in zip(batch, suspicions, strict=True)]
             await self.index.upsert(chunks, embeddings)
         await self._continue(work)
         for older in await self.catalog.superseded(work):
             await remove(self.catalog, self.index, older)
-        partly = "; ".join(parsed.skipped)
+        left_out = len(parsed.excerpts) - len(wanted)
+        dropped = [f"{left_out} excerpts with personal data were left out"] if left_out else []
+        partly = "; ".join([*parsed.skipped, *dropped])
         if not await self.catalog.settle(
             work,
             "completed",
-            chunk_count=len(parsed.excerpts),
+            chunk_count=len(wanted),
             error_code="invalid_file" if partly else None,
             error_message=partly,
         ):
             raise Abandoned
+
+    async def _redacted(self, work: AttachedFile, excerpts: Sequence[Excerpt]) -> Sequence[Excerpt | None]:
+        """Raises Unavailable, and with it nothing is indexed: what could not be screened must not be found."""
+        how = treatment((await self.catalog.get_store(work.tenant, work.store_id)).metadata)
+        if how == "off":
+            return excerpts
+        if self.redaction is None:
+            raise ScreenerUnavailable("there is no screener that could redact the document")
+        return await self.redaction.of(work.tenant, excerpts, how)
 
     async def _embeddings(self, excerpts: Sequence[Excerpt]) -> NDArray[np.float32]:
         """Texts of a length are encoded together: a batch costs as much as its longest text in each row."""

@@ -22,6 +22,7 @@ from serve_app.documents.tokens import minilm_tokenizer
 from serve_app.errors import BodyTooLarge, Conflict, InvalidRequest, NotFound
 from serve_app.ingestion import Backlog, Encode, Ingestion, Inspect, remove
 from serve_app.ports import Index, Query
+from serve_app.redaction import Redaction, treatment
 from serve_app.settings import RetrieverSettings, asset
 from serve_app.sight import Terms
 from serve_app.turn import Passage
@@ -95,6 +96,7 @@ class Library:
         settings: RetrieverSettings,
         parser: Parser | None = None,
         inspect: Inspect | None = None,
+        redaction: Redaction | None = None,
     ) -> None:
         """Without a `parser`: a process of its own that counts tokens as the default encoder does."""
         self._catalog = catalog
@@ -112,6 +114,7 @@ class Library:
                 index=index,
                 encode=encode,
                 inspect=inspect,
+                redaction=redaction,
                 parser=self._parser,
                 folder=self._folder,
             )
@@ -181,6 +184,7 @@ class Library:
         self, tenant: str, name: str, metadata: Mapping[str, str] | None = None, file_ids: Sequence[str] = ()
     ) -> Store:
         """A store named `default` is the tenant's default store, made once."""
+        treatment(metadata or {})
         for file_id in file_ids:
             await self._catalog.get_file(tenant, file_id)
         if name == DEFAULT_STORE:
@@ -202,6 +206,7 @@ class Library:
         self, tenant: str, store_id: str, name: str | None = None, metadata: Mapping[str, str] | None = None
     ) -> Store:
         store = await self._catalog.get_store(tenant, store_id)
+        treatment(metadata or {})
         name = store.name if name is None else name
         if (name == DEFAULT_STORE) != (store_id == default_store_id(tenant)):
             raise Conflict(f"name: {DEFAULT_STORE!r} is the name of the default store and of no other").at("name")

@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from serve_app.adapters.catalog import Catalog
 from serve_app.adapters.memory import MemoryIndex
+from serve_app.adapters.memory_screener import MemoryScreener
 from serve_app.documents.folder import Folder
 from serve_app.documents.records import AttachedFile, Paging
-from serve_app.errors import NotFound, RetrieverUnavailable
+from serve_app.errors import InvalidRequest, NotFound, RetrieverUnavailable
 from serve_app.ingestion import Ingestion, chunk_id
 from serve_app.library import Library, default_store_id
-from serve_app.ports import Chunk, Index, Query
+from serve_app.policy import GuardrailSettings
+from serve_app.ports import Chunk, Index, Query, Screener
+from serve_app.redaction import Redaction
 from serve_app.settings import RetrieverSettings
 from serve_app.turn import Caller
 from tests.unit.documents import InlineParser, bag_of_words
@@ -268,3 +271,63 @@ async def test_every_chunk_is_inspected_before_it_can_be_found(settings: Retriev
     )
     await library.close()
     assert {"ignore" in passage.text: passage.suspicion for passage in found} == {True: 0.9, False: 0.1}
+
+
+LETTER = (
+    b"# Letter\n\nWrite to jane@example.com.\n\n# Menu\n\nSoup for jane@example.com and joe@example.com.\n\n"
+    b"# Sky\n\nIt is blue."
+)
+
+
+@asynccontextmanager
+async def redacting(settings: RetrieverSettings, screener: Screener | None) -> AsyncIterator[Library]:
+    redaction = Redaction(screener, GuardrailSettings()) if screener else None
+    library = Library(
+        Catalog(settings.catalog_url), MemoryIndex(), bag_of_words, settings, InlineParser(), redaction=redaction
+    )
+    await library.open()
+    yield library
+    await library.close()
+
+
+async def texts_in(library: Library, store_id: str) -> list[str]:
+    query = Query.of(Caller(TENANT, "k"), text="write soup blue", embedding=None, stores=(store_id,), top_k=9)
+    return sorted(passage.text for passage in await library.search(query))
+
+
+@pytest.mark.parametrize(
+    ("how", "indexed"),
+    [
+        ("mask", ["It is blue.", "Soup for <EMAIL_ADDRESS_1> and <EMAIL_ADDRESS_2>.", "Write to <EMAIL_ADDRESS_1>."]),
+        ("drop", ["It is blue."]),
+        ("off", ["It is blue.", "Soup for jane@example.com and joe@example.com.", "Write to jane@example.com."]),
+    ],
+)
+async def test_a_store_may_want_its_documents_without_personal_data(
+    settings: RetrieverSettings, how: str, indexed: list[str]
+) -> None:
+    async with redacting(settings, MemoryScreener()) as library:
+        store = await library.create_store(TENANT, "letters", {"pii": how})
+        attached = await add(library, store.id, "letter.md", LETTER)
+        await library.drained()
+        assert await texts_in(library, store.id) == indexed
+        settled = await library.get_attached(TENANT, store.id, attached.file_id)
+    assert (settled.status, settled.chunk_count) == ("completed", len(indexed))
+    assert ("2 excerpts with personal data were left out" in settled.error_message) is (how == "drop")
+
+
+async def test_what_cannot_be_screened_is_not_indexed(settings: RetrieverSettings) -> None:
+    async with redacting(settings, None) as library:
+        store = await library.create_store(TENANT, "letters", {"pii": "mask"})
+        ingestion = replace(library._backlog._ingestion, retries_s=())
+        library._backlog._ingestion = ingestion
+        attached = await add(library, store.id, "letter.md", LETTER)
+        await library.drained()
+        settled = await library.get_attached(TENANT, store.id, attached.file_id)
+        assert await texts_in(library, store.id) == []
+    assert (settled.status, settled.error_code) == ("failed", "server_error")
+
+
+async def test_a_treatment_nobody_knows_is_refused(library: Library) -> None:
+    with pytest.raises(InvalidRequest, match="metadata.pii: 'hide' is not one of off, mask, drop"):
+        await library.create_store(TENANT, "letters", {"pii": "hide"})
