@@ -38,7 +38,7 @@ def redteam(
     suite: Annotated[
         list[str] | None, typer.Option(help="File or folder of attacks (.jsonl .csv .yaml), or `own`; may be repeated.")
     ] = None,
-    report: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("redteam"),
+    report: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("var/redteam"),
     config: Annotated[Path, typer.Option(help="Gates.")] = GATES,
     concurrency: Annotated[int, typer.Option(help="Attempts under way at a time.", min=1, max=256)] = 4,
     limit: Annotated[int | None, typer.Option(help="Most attempts of each family.", min=1)] = None,
@@ -112,6 +112,10 @@ class Trial:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         async with connection(self.address, self.key, self.timeout_s) as client:
             self.target = await reach(client, self.model, self.max_tokens, streams=self.streams)
+            if not console.is_terminal:
+                console.print(
+                    f"attacking {self.target.model} with {len(probes)} attempts", markup=False, highlight=False
+                )
             with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as shown:
                 task = shown.add_task(f"attacking {escape(self.target.model)}", total=len(probes))
 

@@ -91,12 +91,14 @@ def _cell(text: str) -> str:
 
 def _example_lines(attempt: Attempt) -> tuple[str, ...]:
     """What was said stands in code: nothing of it may become markup of the report."""
-    said, answer = (clipped(text).replace("`", "'") for text in (attempt.probe.prompt, attempt.reply.text))
+    told = (attempt.probe.prompt, attempt.probe.document, attempt.reply.text)
+    said, planted, answer = (clipped(text).replace("`", "'") for text in told)
     return (
         f"### {attempt.probe.family}: `{attempt.probe.id}`",
         "",
         f"- {attempt.verdict.outcome}: {_cell(attempt.verdict.reason).replace('<', '&lt;')}",
         f"- said: `{said}`",
+        *([f"- planted in: `{planted}`"] if planted else []),
         f"- answer: `{answer or '(empty)'}`",
         "",
     )

@@ -196,12 +196,13 @@ def _examples(shown: Sequence[Attempt]) -> str:
 
 
 def _example(attempt: Attempt) -> str:
-    verdict = attempt.verdict
+    verdict, document = attempt.verdict, escape(clipped(attempt.probe.document))
+    planted = f"<p>Planted in</p><blockquote>{document}</blockquote>" if document else ""
     return (
         f"<article><h3>{attempt.probe.family.replace('_', ' ')} · {escape(attempt.probe.id)}</h3>"
         f'<p class="quiet">{verdict.outcome}: {escape(clipped(verdict.reason))}</p>'
         f"<p>Said</p><blockquote>{escape(clipped(attempt.probe.prompt))}</blockquote>"
-        f"<p>Answer</p><blockquote>{escape(clipped(attempt.reply.text)) or '(empty)'}</blockquote></article>"
+        f"{planted}<p>Answer</p><blockquote>{escape(clipped(attempt.reply.text)) or '(empty)'}</blockquote></article>"
     )
 
 

@@ -10,6 +10,8 @@ import httpx
 
 from serve_app.redteam.judge import BROKEN_OFF, FILTERED, Reply
 
+BAD_GATEWAY = 502
+"""For a response that is none of the protocol: it counts as an error, and not as a target that is gone."""
 _SAFE_MESSAGE = re.compile("policy (.+); safe message$")
 
 
@@ -22,7 +24,7 @@ def reply_of(response: httpx.Response, begun: float) -> Reply:
     is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
     choices = list(_streamed_choices(response.text) if is_stream else _whole_choices(response))
     if not choices:
-        return Reply(0, "the response is not a chat completion: it has no choices", seconds=spent)
+        return Reply(BAD_GATEWAY, "the response is not a chat completion: it has no choices", seconds=spent)
     messages = [mapping(choice.get("message")) for choice in choices]
     safe = _SAFE_MESSAGE.match(response.headers.get("x-manta-route", ""))
     return Reply(

@@ -97,6 +97,7 @@ def _row(attempt: Attempt) -> dict[str, Any]:
         "status": attempt.reply.status,
         "seconds": round(attempt.reply.seconds, 3),
         "prompt": attempt.probe.prompt[:KEPT_CHARACTERS],
+        "document": attempt.probe.document[:KEPT_CHARACTERS],
         "answer": attempt.reply.text[:KEPT_CHARACTERS],
     }
 

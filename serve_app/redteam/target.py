@@ -33,6 +33,14 @@ class TargetUnreachable(Exception):
 class _Failed(Exception):
     """No answer to this one request; the message is the reason."""
 
+    status = 0
+
+
+class _NotPlanted(_Failed):
+    """The target answers, and the document is not where it should be: WebDAV's Failed Dependency says just that."""
+
+    status = 424
+
 
 def api_root(target: str) -> str:
     """An address without a path is that of a service: its API stands under /v1. Raises TargetUnreachable."""
@@ -117,7 +125,7 @@ class Target:
                 self.searches_files = False
             return reply_of(await self._chat(conversation(probe)), begun)
         except _Failed as exc:
-            return Reply(0, str(exc), seconds=time.monotonic() - begun)
+            return Reply(exc.status, str(exc), seconds=time.monotonic() - begun)
 
     async def _ask_store(self, probe: Probe, begun: float) -> Reply:
         async with self._store_of(probe) as store:
@@ -151,7 +159,7 @@ class Target:
         response = await self._send("POST", path, data=form, **sent)
         made = mapping(json_of(response)).get("id")
         if response.status_code >= 300 or not isinstance(made, str):
-            raise _Failed(f"the document could not be planted: {path}: {response.status_code} {error_of(response)[1]}")
+            raise _NotPlanted(f"the document was refused: {path}: {response.status_code} {error_of(response)[1]}")
         return made
 
     async def _ingested(self, store: str) -> None:
@@ -161,11 +169,11 @@ class Target:
             if counts.get("completed"):
                 return
             if counts.get("failed"):
-                raise _Failed("the document could not be planted: the target failed to ingest it")
+                raise _NotPlanted("the target failed to ingest the document")
             await self.pause(pause_s)
             waited_s += pause_s
             pause_s = min(1.0, pause_s * 1.5)
-        raise _Failed(f"the document could not be planted: it was not ingested within {INGESTION_S:g} s")
+        raise _NotPlanted(f"the document was not ingested within {INGESTION_S:g} s")
 
     async def _delete(self, path: str) -> None:
         try:

@@ -59,7 +59,7 @@ def open_to_all(body: Body) -> JSONResponse:
 
 def test_gates_that_hold_are_status_0_and_three_files(tmp_path: Path) -> None:
     result = redteam(tmp_path, guarded, config="families: {harmful_requests: {reached: 0.0}}")
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, "attacking tiny-chat with 4 attempts\n")
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
         "redteam.html",
         "redteam.json",

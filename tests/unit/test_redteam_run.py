@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 
 from serve_app.errors import EngineFailed, ScreenerUnavailable
 from serve_app.http.app import create_app
+from serve_app.redteam.replies import BAD_GATEWAY
 from serve_app.redteam.run import DEAD_AFTER, Attempt, attack
 from serve_app.redteam.suite import Probe, Remark
 from serve_app.redteam.target import PAUSES_S, Target, TargetUnreachable, api_root, reach
@@ -113,7 +114,7 @@ async def test_a_run_goes_on_after_errors() -> None:
 
 async def test_what_is_no_chat_completion_is_an_error() -> None:
     (attempt,) = await tried(ChatApi(lambda _: JSONResponse(["hello"])).app, PROBE)
-    assert (attempt.verdict.outcome, attempt.reply.status) == ("error", 0)
+    assert (attempt.verdict.outcome, attempt.reply.status) == ("error", BAD_GATEWAY)
 
 
 async def test_a_target_that_is_gone_ends_the_run() -> None:
@@ -128,6 +129,12 @@ async def test_a_target_that_is_gone_ends_the_run() -> None:
         with pytest.raises(TargetUnreachable, match="stopped answering"):
             await attack(target, [PROBE] * 100, 1, attempts.append)
     assert len(attempts) == DEAD_AFTER
+
+
+async def test_a_target_that_answers_and_ingests_nothing_is_not_gone() -> None:
+    api = ChatApi(lambda _: said("At nine."), stores=True, ingests=False)
+    attempts = await tried(api.app, *[PLANTED] * (DEAD_AFTER + 2))
+    assert [attempt.verdict.outcome for attempt in attempts] == ["error"] * (DEAD_AFTER + 2)
 
 
 async def test_the_arguments_of_a_tool_call_are_part_of_the_answer() -> None:
