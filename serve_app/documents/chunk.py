@@ -28,7 +28,7 @@ class Excerpt:
     title: str
     heading: str
     page: int | None
-    attributes: Mapping[str, str]
+    attributes: Mapping[str, str | float | bool]
 
     @property
     def encoded(self) -> str:
@@ -133,10 +133,19 @@ def _lines(block: Block, count: Count, room: int) -> Iterator[_Piece]:
     if frame > room // 2:
         head, tail, frame = "", "", 0
     body = lines[1 if head else 0 : -1 if tail else None]
-    parts = (part for line in body for part in _fitting(line, count, room - frame))
+    stretches = _stretches(body, count, room - frame) if block.kind == "code" else body
+    parts = (part for line in stretches for part in _fitting(line, count, room - frame))
     for text in _packed((_Piece(part, count(part), "\n") for part in parts), room - frame):
-        framed = "\n".join(part for part in (head, text, tail) if part)
-        yield _Piece(framed, count(framed), "\n\n")
+        framed = "\n".join(part for part in (head, text.strip("\n"), tail) if part)
+        if text.strip():
+            yield _Piece(framed, count(framed), "\n\n")
+
+
+def _stretches(lines: list[str], count: Count, room: int) -> Iterator[str]:
+    """What stands between blank lines, whole where it fits, the blank lines with what is above them; else its lines."""
+    for stretch in re.split(r"(?<=\n\n)(?=[^\n])", "\n".join(lines)):
+        stretch = stretch.removesuffix("\n")
+        yield from (stretch,) if count(stretch) <= room else stretch.split("\n")
 
 
 def _fitting(text: str, count: Count, room: int) -> Iterator[str]:

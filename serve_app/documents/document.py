@@ -26,7 +26,7 @@ class Document:
     source: str
     title: str
     blocks: tuple[Block, ...]
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str | float | bool] = field(default_factory=dict)
     """What the file says of this document alone: `id` and `url` of a line of JSON."""
 
 

@@ -1,23 +1,20 @@
 import io
 import re
-import zipfile
 
 import docx
-from docx.opc.exceptions import OpcError
 from docx.table import Table
 from docx.text.paragraph import Paragraph
 
 from serve_app.documents.document import Document, Refusal
 from serve_app.documents.headings import Outline, table_rows
+from serve_app.documents.office import DAMAGE, check_archive
 
-MOST_UNPACKED_BYTES = 200 * 2**20
-MOST_PARTS = 10_000
 _HEADING = re.compile(r"^heading (\d)$", re.IGNORECASE)
 _CODE_STYLES = ("code", "preformatted", "listing", "macro")
 
 
 def read_docx(content: bytes, source: str, title: str) -> Document:
-    _check_size(content)
+    check_archive(content, part="word/document.xml", noun="Word document", extension=".docx")
     try:
         opened = docx.Document(io.BytesIO(content))
         outline = Outline()
@@ -26,26 +23,9 @@ def read_docx(content: bytes, source: str, title: str) -> Document:
             reader.read(element)
         reader.flush()
         stated = str(opened.core_properties.title or "").strip()
-    except (zipfile.BadZipFile, OpcError, SyntaxError, ValueError, KeyError, AttributeError, OSError) as exc:
-        # lxml's own syntax errors are SyntaxErrors
+    except DAMAGE as exc:
         raise Refusal(f"the Word document is damaged ({type(exc).__name__}: {exc})") from exc
     return Document(source=source, title=stated or outline.first_title or title, blocks=outline.finish())
-
-
-def _check_size(content: bytes) -> None:
-    """Before anything is unpacked: `zipfile` never yields more than the size an entry declares."""
-    try:
-        parts = zipfile.ZipFile(io.BytesIO(content)).infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as exc:
-        raise Refusal(f"the Word document is damaged ({exc})") from exc
-    unpacked = sum(part.file_size for part in parts)
-    if unpacked > MOST_UNPACKED_BYTES or len(parts) > MOST_PARTS:
-        raise Refusal(
-            f"the Word document unpacks to {unpacked / 2**20:.0f} MiB in {len(parts)} parts; "
-            f"at most {MOST_UNPACKED_BYTES // 2**20} MiB in {MOST_PARTS} parts are read"
-        )
-    if "word/document.xml" not in {part.filename for part in parts}:
-        raise Refusal("the name ends in .docx but the content is another kind of archive").coded("unsupported_file")
 
 
 class _Reader:

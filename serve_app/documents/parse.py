@@ -4,9 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from serve_app.documents.code import LANGUAGES, read_code
 from serve_app.documents.document import Block, Document, Reading, Refusal, cleaned
 
-EXTENSIONS = (".md", ".markdown", ".txt", ".html", ".htm", ".pdf", ".docx", ".jsonl")
+EXTENSIONS = (
+    ".md", ".markdown", ".txt", ".html", ".htm", ".pdf", ".docx", ".pptx", ".csv", ".tsv", ".jsonl", *LANGUAGES,
+)  # fmt: skip
+KINDS = "Markdown, text, HTML, PDF, DOCX, PPTX, CSV, JSONL and code"
+_OFFICE = {".docx": "Word document", ".pptx": "presentation"}
 _SIGNATURES = {
     b"%PDF-": "a PDF",
     b"PK\x03\x04": "a ZIP archive or an Office document",
@@ -26,7 +31,7 @@ def parse(name: str, content: bytes) -> Reading:
     if extension not in EXTENSIONS:
         raise Refusal(
             f"{extension or 'a name without an extension'} is not a kind of document that is read; "
-            f"the kinds are {' '.join(EXTENSIONS)}"
+            f"the kinds are {KINDS}: {' '.join(EXTENSIONS)}"
         ).coded("unsupported_file")
     if not content.strip():
         raise Refusal("the file is empty")
@@ -62,13 +67,15 @@ def decode(content: bytes) -> str:
 
 def _check_content(extension: str, content: bytes) -> None:
     found = next((what for mark, what in _SIGNATURES.items() if content.startswith(mark)), None)
-    if extension == ".docx" and content.startswith(b"\xd0\xcf\x11\xe0"):
-        raise Refusal("the Word document is protected by a password, or is an old .doc; save it as plain .docx")
-    if extension == ".docx" and content.startswith(b"PK\x03\x04"):
+    office = _OFFICE.get(extension)
+    if office and content.startswith(b"\xd0\xcf\x11\xe0"):
+        old = extension[:-1]
+        raise Refusal(f"the {office} is protected by a password, or is an old {old}; save it as plain {extension}")
+    if office and content.startswith(b"PK\x03\x04"):
         return
     if extension == ".pdf" and b"%PDF-" in content[:1024]:
         return
-    if found is None and extension in {".pdf", ".docx"}:
+    if found is None and (office or extension == ".pdf"):
         found = "something else"
     if found is None and b"\x00" in content[:4096] and content[:2] not in _ENCODINGS:
         found = "binary"
@@ -106,6 +113,22 @@ def _docx(content: bytes, source: str, title: str) -> Reading:
     return Reading(documents=(read_docx(content, source, title),))
 
 
+def _pptx(content: bytes, source: str, title: str) -> Reading:
+    from serve_app.documents.pptx import read_pptx
+
+    return Reading(documents=(read_pptx(content, source, title),))
+
+
+def _csv(content: bytes, source: str, title: str) -> Reading:
+    from serve_app.documents.csv import read_csv
+
+    return Reading(documents=(read_csv(decode(content), source, title),))
+
+
+def _code(content: bytes, source: str, _title: str) -> Reading:
+    return Reading(documents=(read_code(decode(content), source),))
+
+
 def _jsonl(content: bytes, source: str, title: str) -> Reading:
     from serve_app.documents.jsonl import read_jsonl
 
@@ -120,7 +143,11 @@ _READERS: dict[str, Callable[[bytes, str, str], Reading]] = {
     ".htm": _html,
     ".pdf": _pdf,
     ".docx": _docx,
+    ".pptx": _pptx,
+    ".csv": _csv,
+    ".tsv": _csv,
     ".jsonl": _jsonl,
+    **dict.fromkeys(LANGUAGES, _code),
 }
 
 

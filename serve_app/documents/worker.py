@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, BinaryIO
 from serve_app.documents.chunk import excerpts
 from serve_app.documents.document import Refusal
 from serve_app.documents.parse import parse
+from serve_app.documents.stamps import stamped
 from serve_app.documents.tokens import token_count
 
 FRAME_BYTES = 4
@@ -56,7 +58,9 @@ def _answers(
 
 
 def _read(name: str, path: Path, count: Callable[[str], int], most_tokens: int) -> Iterator[dict[str, Any]]:
-    reading = parse(name, path.read_bytes())
+    content = path.read_bytes()
+    reading = stamped(parse(name, content), content, time.time())
+    del content
     batch: list[dict[str, Any]] = []
     for document in reading.documents:
         for excerpt in excerpts(document, count=count, most_tokens=most_tokens):

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import docx
 import numpy as np
+import pptx
 from fastapi import FastAPI, Request
 from numpy.typing import NDArray
+from pptx.util import Cm
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
@@ -98,6 +100,25 @@ def word_document() -> bytes:
     table = made.add_table(2, 2)
     for at, text in enumerate(("step", "who", "stop", "ops")):
         table.cell(at // 2, at % 2).text = text
+    written = io.BytesIO()
+    made.save(written)
+    return written.getvalue()
+
+
+def presentation() -> bytes:
+    """Two slides: bullets, a table and notes; a title alone."""
+    made = pptx.Presentation()
+    slide = made.slides.add_slide(made.slide_layouts[1])
+    slide.shapes.title.text = "Rollback"
+    text = slide.placeholders[1].text_frame
+    text.text = "Stop traffic"
+    below = text.add_paragraph()
+    below.text, below.level = "Tell the users", 1
+    table = slide.shapes.add_table(2, 2, 0, Cm(12), Cm(10), Cm(2)).table
+    for at, cell in enumerate(("step", "who", "stop", "ops")):
+        table.cell(at // 2, at % 2).text = cell
+    slide.notes_slide.notes_text_frame.text = "Say it slowly."
+    made.slides.add_slide(made.slide_layouts[5]).shapes.title.text = "Questions"
     written = io.BytesIO()
     made.save(written)
     return written.getvalue()

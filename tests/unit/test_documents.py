@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.documents import docx
+from serve_app.documents import office
 from serve_app.documents.document import Block, Document, Refusal
 from serve_app.documents.parse import EXTENSIONS, decode, parse
 from tests.unit.documents import pdf, word_document
@@ -165,7 +165,7 @@ def test_what_cannot_be_read_is_refused_in_one_sentence(name: str, content: byte
 
 
 def test_a_word_document_that_unpacks_to_too_much_is_not_unpacked() -> None:
-    bomb = archive(word__document=bytes(docx.MOST_UNPACKED_BYTES + 1))
+    bomb = archive(word__document=bytes(office.MOST_UNPACKED_BYTES + 1))
     assert len(bomb) < 2**20
     with pytest.raises(Refusal, match="unpacks to 200 MiB"):
         parse("a.docx", bomb)

@@ -1,8 +1,10 @@
 """The process that reads documents, for real."""
 
 import asyncio
+import hashlib
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -56,6 +58,23 @@ async def test_excerpts_keep_within_the_encoders_tokens(make: Make, guide: Path)
     assert len(parsed.excerpts) > 5
     assert max(count(one.encoded) for one in parsed.excerpts) <= 60
     assert parsed.excerpts[0].heading == "Guide"
+
+
+async def test_every_excerpt_tells_its_language_its_files_hash_and_when_it_was_read(make: Make, guide: Path) -> None:
+    before = int(time.time())
+    parsed = await make().parse("guide.md", guide)
+    told = parsed.excerpts[-1].attributes
+    assert set(told) == {"language", "content_hash", "ingested_at"}
+    assert told["content_hash"] == hashlib.sha256(guide.read_bytes()).hexdigest()
+    assert before <= float(told["ingested_at"]) <= time.time()
+
+
+async def test_a_large_table_is_read_within_the_limits(make: Make, tmp_path: Path) -> None:
+    table = tmp_path / "file-4"
+    table.write_text("id,name\n" + "".join(f"{number},some name\n" for number in range(20_000)))
+    parsed = await make().parse("table.csv", table)
+    assert parsed.excerpts[-1].heading.endswith("to 20001")
+    assert all(one.text.startswith("| id | name |") for one in parsed.excerpts)
 
 
 async def test_one_process_reads_many_files(make: Make, guide: Path) -> None:

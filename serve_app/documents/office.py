@@ -1,0 +1,35 @@
+"""What Word and PowerPoint files have in common: a ZIP archive of XML."""
+
+import io
+import zipfile
+
+from docx.opc.exceptions import OpcError
+from pptx.exc import PythonPptxError
+
+from serve_app.documents.document import Refusal
+
+MOST_UNPACKED_BYTES = 200 * 2**20
+MOST_PARTS = 10_000
+DAMAGE = (
+    zipfile.BadZipFile, OpcError, PythonPptxError, SyntaxError, ValueError, KeyError, IndexError, AttributeError,
+    TypeError, NotImplementedError, OSError,
+)  # fmt: skip
+"""What the libraries raise for a damaged file; lxml's own syntax errors are SyntaxErrors."""
+
+
+def check_archive(content: bytes, *, part: str, noun: str, extension: str) -> None:
+    """Before anything is unpacked: `zipfile` never yields more than the size an entry declares. Raises Refusal."""
+    try:
+        parts = zipfile.ZipFile(io.BytesIO(content)).infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as exc:
+        raise Refusal(f"the {noun} is damaged ({exc})") from exc
+    unpacked = sum(part.file_size for part in parts)
+    if unpacked > MOST_UNPACKED_BYTES or len(parts) > MOST_PARTS:
+        raise Refusal(
+            f"the {noun} unpacks to {unpacked / 2**20:.0f} MiB in {len(parts)} parts; "
+            f"at most {MOST_UNPACKED_BYTES // 2**20} MiB in {MOST_PARTS} parts are read"
+        )
+    if part not in {entry.filename for entry in parts}:
+        raise Refusal(f"the name ends in {extension} but the content is another kind of archive").coded(
+            "unsupported_file"
+        )
