@@ -22,7 +22,7 @@ from benchmarks.streams_made import DENIED, FILLERS, PROMPTS, Plant, Stream, Val
 from serve_app.answer_policy import AnswerPolicy
 from serve_app.events import Delta
 from serve_app.leakage import BEGUN, Leakage, letters_of
-from serve_app.policy import STRUCTURED
+from serve_app.policy import GuardrailSettings
 from serve_app.ports import ANY, Screener
 from serve_app.rules import DenyList
 from serve_app.screened_choice import ScreenedAnswer
@@ -158,7 +158,7 @@ async def by_word(screener: Screener) -> Times:
 async def main() -> None:
     from serve_app.adapters.presidio import PresidioScreener  # here, for the tests import this module and need none
 
-    screener = PresidioScreener(STRUCTURED, min_score=0.4)
+    screener = PresidioScreener(GuardrailSettings(names="off"))
     streams, started = int(sys.argv[1]) if len(sys.argv) > 1 else STREAMS, time.process_time()
     outcome, times = await run(streams, screener, await known_values(screener, 200))
     words = await by_word(screener)

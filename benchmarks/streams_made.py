@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from serve_app.leakage import Leakage
 from serve_app.ports import Screener
+from serve_app.turn import Scope
 
 DENIED = ("project nightingale", "operation blue falcon", "Übernahme von Kornfeld", "Zyklop", "夜莺计划")
 PROMPTS = (
@@ -164,7 +165,7 @@ async def known_values(screener: Screener, count: int) -> Values:
     values: dict[str, list[str]] = {}
     for kind, makers in (("personal", PERSONAL), ("key", KEYS)):
         made = [maker(rng) for _ in range(count) for maker in makers]
-        screenings = await screener.screen(tuple(f"namely {value} now" for value in made))
+        screenings = await screener.screen(tuple(f"namely {value} now" for value in made), Scope(answer=True))
         covered = [sum(found.end - found.start for found in screening.findings) for screening in screenings]
         values[kind] = [value for value, length in zip(made, covered, strict=True) if length >= len(value)]
     return values

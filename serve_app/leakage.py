@@ -41,7 +41,6 @@ ENCODED = 40
 STRETCHES = re.compile(r"([A-Za-z0-9+/_-]+)|[^A-Za-z0-9+/_-]+")
 URL_SAFE = str.maketrans("+/", "-_")
 NO_LETTER = re.compile(r"[\W_]+")
-HEX = re.compile(r"[0-9A-Fa-f]{4}")
 LINE_BREAKS = frozenset("\r\n")
 
 
@@ -128,14 +127,11 @@ class Trace:
     """How far one text follows the instructions. Constant time and memory per character, however it is cut."""
 
     leakage: Leakage
-    in_json: bool = False
-    """The text is the arguments of a tool call: in `\\n` is no letter, in `\\u00fc` one."""
     stop: int | None = None
     """Where a leak begins that has been found: nothing from here on may leave."""
     _position: int = 0
     _recent: str = ""
     _silence: int = 0
-    _escape: str = ""
     _runs: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Position in the instructions -> letters of the run that ends there, and where its first BEGUN end."""
 
@@ -148,25 +144,13 @@ class Trace:
         for character in text:
             if self.stop is not None:
                 return
-            letters = self._unescaped(character) if self.in_json else letters_of(character)
-            if letters:
+            if letters := letters_of(character):
                 self._follow(letters)
             elif self._silence < APART:
                 self._silence += 1
             else:
                 self._recent, self._runs = "", {}
             self._position += 1
-
-    def _unescaped(self, character: str) -> str:
-        if not self._escape and character != "\\":
-            return letters_of(character)
-        self._escape += character
-        if len(self._escape) == 6:
-            code, self._escape = self._escape[2:], ""
-            return letters_of(chr(int(code, 16))) if HEX.fullmatch(code) else ""
-        if len(self._escape) == 2 and character != "u":
-            self._escape = ""
-        return ""
 
     def _follow(self, letters: str) -> None:
         self._silence = 0

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import islice
 
 from serve_app.answer_policy import AnswerPolicy as AnswerPolicy
 from serve_app.leakage import Decoded, Trace
@@ -16,8 +17,11 @@ BACKSLASH = "\\"
 WHITE_SPACE = re.compile(r"\s")
 USUAL = re.compile(r"[\t-\r -~]*")
 """Characters that are what they look like."""
-RESTORED = re.compile(r"(?:<|&lt;|\\u003[cC])([A-Z][A-Z0-9]*(?:\\?_[A-Z0-9]+)*\\?_\d+)(?:>|&gt;|\\u003[eE])")
-"""A placeholder as engines repeat it: also escaped for Markdown, HTML or JSON."""
+RESTORED = re.compile(r"(?:<|&lt;)([A-Z][A-Z0-9]*(?:\\?_[A-Z0-9]+)*\\?_\d+)(?:>|&gt;)")
+"""A placeholder as engines repeat it: also escaped for Markdown or HTML."""
+JSON = re.compile(r"([^\\]+)|\\u([0-9A-Fa-f]{4})|(\\(?:u[0-9A-Fa-f]{0,3})?\Z)|\\([\s\S])")
+"""Characters, the code of an escaped one, an escape that is not complete, an escaped character."""
+CONTROLS = {"n": "\n", "r": "\r", "t": "\t", "b": "", "f": ""}
 CONTEXT = 48
 """Characters before a stretch that the screener sees too: `my ssn is` makes nine digits a number."""
 STRETCH = 4_096
@@ -45,7 +49,7 @@ class Strand:
 
     policy: AnswerPolicy
     in_json: bool = False
-    """Restored values are escaped: the text is the arguments of a tool call."""
+    """The text is the arguments of a tool call: escapes are read, and restored values are escaped."""
     taken: int = 0
     """Characters so far, as written."""
     edits: list[Edit] = field(default_factory=list)
@@ -58,18 +62,24 @@ class Strand:
     """Where each held character was written."""
     _origin: int = 0
     """Where `held` begins in the text as seen."""
+    _incomplete: str = ""
+    """An escape that goes on."""
     _before: str = ""
     _dropping_until: re.Pattern[str] | None = None
     _traces: tuple[Trace | Decoded, ...] = ()
 
     def __post_init__(self) -> None:
         if self.policy.leak is not None:
-            self._traces = (Trace(self.policy.leak, self.in_json), Decoded(self.policy.leak))
+            self._traces = (Trace(self.policy.leak), Decoded(self.policy.leak))
+
+    @property
+    def _read_to(self) -> int:
+        return self.taken - len(self._incomplete)
 
     @property
     def released(self) -> int:
         """Up to here, as written, the text may leave."""
-        return self._places[0] if self._places else self.taken
+        return self._place(0)
 
     async def advance(self, text: str, *, at_end: bool = False) -> None:
         """Take the next stretch of the text and release what can be decided. Raises ScreenerUnavailable."""
@@ -80,11 +90,11 @@ class Strand:
             await self._advance(text, at_end=at_end)
 
     async def _advance(self, text: str, *, at_end: bool) -> None:
-        self._take(text)
+        self._take(text, at_end=at_end)
         stop, begun = self._forbidden(at_end=at_end)
         policy = self.policy
         if stop is not None and stop <= begun:
-            self.taken = self._place(stop)
+            self.taken, self._incomplete = self._place(stop), ""
             self.held, self._places = self.held[:stop], self._places[:stop]
             await self._settle(stop, at_end=True)
             self.denied = True
@@ -95,18 +105,34 @@ class Strand:
         else:
             self._release(_last_seam_before(begun, Units((), last_seam(self.held)), self.held))
 
-    def _take(self, text: str) -> None:
-        if USUAL.fullmatch(text):
-            seen = text
-            self._places += range(self.taken, self.taken + len(text))
-        else:
-            forms = [_seen(character) for character in text]
-            seen = "".join(forms)
-            self._places += [self.taken + n for n, form in enumerate(forms) for _ in form]
-        self.held += seen
+    def _take(self, text: str, *, at_end: bool) -> None:
+        begin = self._read_to
         self.taken += len(text)
+        if USUAL.fullmatch(text) and not (self.in_json and (self._incomplete or BACKSLASH in text)):
+            seen = text
+            self._places += range(begin, self.taken)
+        else:
+            forms = self._read(self._incomplete + text, at_end=at_end) if self.in_json else enumerate(text)
+            seen = ""
+            for place, character in forms:
+                form = _seen(character)
+                seen += form
+                self._places += [begin + place] * len(form)
+        self.held += seen
         for trace in self._traces:
             trace.take(seen)
+
+    def _read(self, text: str, *, at_end: bool) -> Iterable[tuple[int, str]]:
+        """The characters that JSON stands for, and where each is written."""
+        self._incomplete = ""
+        for found in JSON.finditer(text):
+            plain, code, incomplete, escaped = found.groups()
+            if incomplete and not at_end:
+                self._incomplete = incomplete
+            elif plain or incomplete:
+                yield from enumerate(found[0], found.start())
+            else:
+                yield found.start(), chr(int(code, 16)) if code else CONTROLS.get(escaped, escaped)
 
     def _forbidden(self, *, at_end: bool) -> tuple[int | None, int]:
         """Where what may not be said begins in `held`, and where such a thing may have begun."""
@@ -208,11 +234,12 @@ class Strand:
         """Put down edits of `held` for the text as written; one character may be seen as several."""
         for edit in edits:
             if edit.start < edit.end:
-                end = max(self._place(edit.end), self._places[edit.end - 1] + 1)
-                self.edits.append(Edit(self._places[edit.start], end, edit.replacement))
+                last = self._places[edit.end - 1]
+                after = next((place for place in islice(self._places, edit.end, None) if place > last), self._read_to)
+                self.edits.append(Edit(self._places[edit.start], after, edit.replacement))
 
     def _place(self, position: int) -> int:
-        return self._places[position] if position < len(self._places) else self.taken
+        return self._places[position] if position < len(self._places) else self._read_to
 
     def _release(self, length: int) -> None:
         """The first `length` characters of `held` may leave."""

@@ -21,8 +21,8 @@ def leakage(text: str = PROMPT, words: int = 12) -> Leakage:
     return found
 
 
-def stop(text: str, of: Leakage | None = None, *, in_json: bool = False) -> int | None:
-    trace = Trace(of or leakage(), in_json)
+def stop(text: str, of: Leakage | None = None) -> int | None:
+    trace = Trace(of or leakage())
     trace.take(text)
     return trace.stop
 
@@ -84,13 +84,6 @@ def test_other_encoded_text_is_not() -> None:
     decoded = Decoded(leakage())
     decoded.take(base64.b64encode(b"Merger of two sorted lists before the board has been announced." * 9).decode())
     assert decoded.stop is None and decoded.begun is None
-
-
-def test_escapes_of_tool_arguments_are_read() -> None:
-    told = GERMAN.encode("ascii", "backslashreplace").decode().replace("\\x", "\\u00")
-    assert "\\u00e4" in told
-    assert stop(f'{{"text": "{told}"}}', leakage(GERMAN), in_json=True) is not None
-    assert stop(f'{{"text": "{RUN}"}}'.replace(" ", "\\n"), in_json=True) is not None
 
 
 @pytest.mark.parametrize(

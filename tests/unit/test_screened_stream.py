@@ -1,4 +1,5 @@
 import asyncio
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -205,7 +206,6 @@ async def test_findings_in_prose_are_masked_sentence_by_sentence() -> None:
         "<EMAIL_ADDRESS_1>",
         "<EMAIL\\_ADDRESS\\_1>",
         "&lt;EMAIL_ADDRESS_1&gt;",
-        "\\u003cEMAIL_ADDRESS_1\\u003e",
     ],
 )
 async def test_placeholders_are_restored_wherever_they_are_split(written: str) -> None:
@@ -233,6 +233,30 @@ async def test_arguments_of_a_tool_call_are_restored_as_json() -> None:
     leaving = await answer(script, make_policy(vault={"<EMAIL_ADDRESS_1>": 'a "b"@example.com'}))
     assert arguments_of(leaving) == '{"to": "a \\"b\\"@example.com"}'
     assert leaving[0] is script[0]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        'Übernahme <EMAIL_ADDRESS_1>\n415 555 2671 \\ jane.doe@example.com "\t👩‍💻 x²',
+        "sk-abcdefgh12345678\r\njane.doe\uff20example.com \u200b<EMAIL\\_ADDRESS\\_1>",
+    ],
+)
+@pytest.mark.parametrize("as_ascii", [True, False])
+async def test_escapes_in_arguments_are_read_and_kept(told: str, as_ascii: bool) -> None:
+    shown = re.sub(r"\d{3} \d{3} \d{4}", "[PHONE_NUMBER]", told).replace(SECRET, "[API_KEY]")
+    shown = re.sub(r"jane.doe(@|\uff20)example.com", "[EMAIL_ADDRESS]", shown)
+    shown = re.sub(r"<EMAIL\\?_ADDRESS\\?_1>", "me@example.org", shown)
+    text = json.dumps({"text": told}, ensure_ascii=as_ascii).replace("<", "\\u003c")
+    for cut in range(len(text)):
+        script = [Delta({"tool_calls": [{"index": 0, "function": {"arguments": t}}]}) for t in (text[:cut], text[cut:])]
+        leaving = await answer([*script, Delta({}, finish_reason="stop")], make_policy(vault=VAULT))
+        assert json.loads(arguments_of(leaving)) == {"text": shown}
+
+
+async def test_an_escape_that_never_ends_leaves_as_it_came() -> None:
+    script = [Delta({"tool_calls": [{"index": 0, "function": {"arguments": t}}]}) for t in ('{"a": "\\', "u00", "e")]
+    assert arguments_of(await answer([*script, Delta({}, finish_reason="length")])) == '{"a": "\\u00e'
 
 
 async def test_arguments_of_the_older_function_call_are_screened_too() -> None:
@@ -333,10 +357,10 @@ async def test_a_few_words_of_the_instructions_may_be_said() -> None:
 
 
 async def test_instructions_in_the_arguments_of_a_tool_call_end_the_answer() -> None:
-    arguments = '{"text": "' + PROMPT.replace(" ", "\\n") + '"}'
+    arguments = '{"text": "' + PROMPT.replace(" ", "\\n").replace("o", "\\u006f") + '"}'
     script = [Delta({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}) for piece in arguments]
     leaving = await answer(script, make_policy(leak=Leakage.of([PROMPT])))
-    assert len(letters(arguments_of(leaving))) < len("text") + BEGUN + 4
+    assert len(json.loads(arguments_of(leaving) + '"}')["text"].replace("\n", "")) < BEGUN
     assert reasons(leaving) == ["content_filter"]
 
 
@@ -425,6 +449,23 @@ async def test_what_leaves_does_not_depend_on_the_deltas(
     split = await answer(said(*pieces(text, cuts)), policy)
     assert text_of(split) == text_of(whole)
     assert reasons(split) == reasons(whole)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=TEXTS, cuts=CUTS, window=st.sampled_from([64, 256]), as_ascii=st.booleans())
+async def test_arguments_stay_json_and_are_screened_as_what_they_say(
+    text: str, cuts: list[int], window: int, as_ascii: bool
+) -> None:
+    def call(arguments: str) -> Delta:
+        return Delta({"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]})
+
+    policy = make_policy(window=window, vault=VAULT)
+    written = json.dumps([f"{text} {EMAIL} {text}"], ensure_ascii=as_ascii)
+    finish = Delta({}, finish_reason="tool_calls")
+    whole = arguments_of(await answer([call(written), finish], policy))
+    assert arguments_of(await answer([*map(call, pieces(written, cuts)), finish], policy)) == whole
+    (told,) = json.loads(whole)
+    assert EMAIL not in told
 
 
 @settings(max_examples=300, deadline=None)
