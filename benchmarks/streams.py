@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from benchmarks.streams_made import DENIED, FILLERS, PROMPTS, Plant, Stream, Values, chunks, known_values, stream
 from serve_app.answer_policy import AnswerPolicy
@@ -76,8 +77,8 @@ async def answered(made: Stream, pieces: Sequence[str], screener: Screener, time
     answer, text = ScreenedAnswer(policy), ""
     for number, piece in enumerate([*pieces, None], 1):
         before, started = timed.calls, time.perf_counter()
-        delta = Delta({"content": piece}) if piece is not None else Delta({}, finish_reason="stop")
-        leaving = "".join(left.text for left in await answer.take(delta))
+        delta = Delta(spoken(made, piece)) if piece is not None else Delta({}, finish_reason="stop")
+        leaving = "".join(heard(left) for left in await answer.take(delta))
         if times is not None:
             taken = (time.perf_counter() - started) * 1000
             (times.with_screener if timed.calls > before else times.without).append(taken)
@@ -86,7 +87,17 @@ async def answered(made: Stream, pieces: Sequence[str], screener: Screener, time
         text += leaving
         if answer.denied:
             break
-    return text
+    return text if made.in_json == "no" else json.loads(text + '"' * answer.denied)
+
+
+def spoken(made: Stream, piece: str) -> dict[str, Any]:
+    return (
+        {"content": piece} if made.in_json == "no" else {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
+    )
+
+
+def heard(delta: Delta) -> str:
+    return delta.text or "".join(call["function"]["arguments"] for call in delta.fields.get("tool_calls", ()))
 
 
 def letters(text: str) -> str:

@@ -1,11 +1,13 @@
 """Answers with something in them that must not leave, made by a seed: values, keys, phrases, prompts, placeholders."""
 
 import base64
+import json
 import random
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from serve_app.leakage import Leakage
 from serve_app.ports import Screener
@@ -52,10 +54,13 @@ class Stream:
     parts: list[str | Plant]
     leak: Leakage | None
     vault: dict[str, str]
+    in_json: Literal["no", "plain", "ascii"] = "no"
+    """Said in the arguments of a tool call, as JSON with or without characters beyond ASCII."""
 
     @property
     def text(self) -> str:
-        return "".join(part if isinstance(part, str) else part.written for part in self.parts)
+        said = "".join(part if isinstance(part, str) else part.written for part in self.parts)
+        return said if self.in_json == "no" else json.dumps(said, ensure_ascii=self.in_json == "ascii")
 
     @property
     def plants(self) -> list[Plant]:
@@ -87,7 +92,7 @@ def iban(rng: random.Random) -> str:
 
 
 def block(rng: random.Random) -> str:
-    name = rng.choice(["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "OPENSSH PRIVATE KEY"])
+    name = rng.choice(["", "RSA ", "EC ", "OPENSSH ", "ENCRYPTED "]) + "PRIVATE KEY"
     lines = [drawn(rng, "a{64}") for _ in range(rng.randint(1, 24))]
     return "\n".join([f"-----BEGIN {name}-----", *lines, drawn(rng, "a{22}'=='"), f"-----END {name}-----"])
 
@@ -188,6 +193,7 @@ def planted(rng: random.Random, kind: str, prompt: str, vault: dict[str, str], v
     return Plant(kind, plain, plain if disguised else rng.choice(DISGUISES)(plain), r"\[[A-Z_]+\]")
 
 
+CHANNELS: tuple[Literal["no", "plain", "ascii"], ...] = ("no", "no", "no", "plain", "ascii")
 KINDS = ("denied", "personal", "key", "prompt", "placeholder")
 
 
@@ -204,7 +210,7 @@ def stream(rng: random.Random, values: Values) -> Stream:
             rng.choice([" ", "\n", ", ", '" ']),
         ]
         parts += rng.choices(FILLERS, k=rng.randint(0, 2))
-    return Stream(parts, Leakage.of([prompt]), vault)
+    return Stream(parts, Leakage.of([prompt]), vault, rng.choice(CHANNELS))
 
 
 def chunks(rng: random.Random, text: str) -> list[str]:
