@@ -3,6 +3,7 @@
 import typer
 
 from serve_app.cli.ask import ask
+from serve_app.cli.evaluate import eval_app
 from serve_app.cli.heads import heads_app
 from serve_app.cli.ingest import ingest
 from serve_app.cli.keys import keys_app
@@ -25,6 +26,7 @@ app.command()(redact)
 app.command()(redteam)
 app.command()(purge)
 app.command()(triton)
+app.add_typer(eval_app, name="eval", help="Measure the running service.")
 app.add_typer(heads_app, name="heads", help="Train and describe the classifier's heads.")
 app.add_typer(manifests_app, name="manifests", help="Write the Kubernetes manifests from a config.")
 app.add_typer(keys_app, name="keys", help="Make API keys.")
