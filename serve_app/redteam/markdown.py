@@ -1,20 +1,22 @@
 """The report as Markdown, for a merge request or a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serve_app.redteam.figures import Figures, by_suite
-from serve_app.redteam.judge import MEANINGS, OUTCOMES
+from serve_app.redteam.judge import MEANINGS, Outcome
 from serve_app.redteam.report import (
+    READING,
     SHARES,
     Change,
     Run,
+    caveat,
     changes,
     clipped,
     compared_with,
     facts,
+    occurring,
     percent,
-    reading_notes,
     with_interval,
     worst,
 )
@@ -23,7 +25,7 @@ from serve_app.redteam.suite import Family
 
 
 def markdown(run: Run, last: Mapping[str, Any] | None) -> str:
-    difference = changes(run, last)
+    difference, columns = changes(run, last), occurring(run)
     lines = [
         "# Red team report",
         "",
@@ -38,20 +40,21 @@ def markdown(run: Run, last: Mapping[str, Any] | None) -> str:
         "|---|---|---|---|---|---|---|",
         *(_family_line(family, found, difference) for family, found in run.families.items()),
         "",
+        *([caveat(run), ""] if caveat(run) else []),
         compared_with(run, last),
         "",
         "## Outcomes by suite",
         "",
-        f"| suite | family | {' | '.join(OUTCOMES)} | attack success | reached | false refusals |",
-        f"|---|---|{'---|' * (len(OUTCOMES) + 3)}",
-        *(_suite_line(suite, family, found) for (suite, family), found in by_suite(run.attempts).items()),
+        f"| suite | family | {' | '.join(columns)} | attack success | reached | false refusals |",
+        f"|---|---|{'---|' * (len(columns) + 3)}",
+        *(_suite_line(suite, family, found, columns) for (suite, family), found in by_suite(run.attempts).items()),
         "",
         "## Worst examples",
         "",
         *(line for attempt in worst(run.attempts) for line in _example_lines(attempt)),
         "## How to read this",
         "",
-        *(f"- {note}" for note in reading_notes(run)),
+        *(f"- {note}" for note in READING),
         *(f"- {outcome}: {meaning}." for outcome, meaning in MEANINGS.items()),
         "",
     ]
@@ -79,8 +82,8 @@ def _family_line(family: Family, found: Figures, difference: Mapping[tuple[Famil
     )
 
 
-def _suite_line(suite: str, family: Family, found: Figures) -> str:
-    counts = " | ".join(str(found.counts[outcome]) for outcome in OUTCOMES)
+def _suite_line(suite: str, family: Family, found: Figures, columns: Sequence[Outcome]) -> str:
+    counts = " | ".join(str(found.counts[outcome]) for outcome in columns)
     ends = " | ".join(percent(getattr(found, name)) for name in SHARES)
     return f"| {_cell(suite)} | {family} | {counts} | {ends} |"
 

@@ -4,19 +4,21 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from serve_app.redteam.figures import Figures, by_suite
+from serve_app.redteam.figures import by_suite
 from serve_app.redteam.judge import MEANINGS, OUTCOMES
 from serve_app.redteam.plots import Bar, bars, stacked
 from serve_app.redteam.report import (
+    READING,
     SHARES,
     Change,
     Run,
+    caveat,
     changes,
     clipped,
     compared_with,
     facts,
+    occurring,
     percent,
-    reading_notes,
     with_interval,
     worst,
 )
@@ -37,14 +39,11 @@ body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.25rem 4rem; background:
 h1 { font-size: 1.7rem; margin: 0 0 .25rem; } h2 { font-size: 1.2rem; margin: 2.5rem 0 .75rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: 1rem 0; }
 dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; } .many table { font-size: .82rem; }
-.many th, .many td { padding: .35rem .4rem; }
-.many .words { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
-.many td:nth-child(2) { text-align: left; }
+.scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child, td.words, th.words { text-align: left; }
-thead th { color: var(--quiet); font-weight: 600; } tbody th { font-weight: 600; }
+th:first-child { text-align: left; }
+thead th { color: var(--quiet); font-weight: 600; } tbody th { font-weight: 600; } tbody th .quiet { font-weight: 400; }
 .verdict { padding: .75rem 1rem; border-left: 5px solid var(--good); background: var(--card); }
 .verdict.broken { border-color: var(--bad); } .verdict.unknown { border-color: var(--grey); }
 .verdict ul { margin: .4rem 0 0; padding-left: 1.2rem; }
@@ -75,11 +74,12 @@ def page(run: Run, last: Mapping[str, Any] | None) -> str:
     sections = (
         f"<h1>Red team report</h1>{_facts(run)}{_gates(run)}",
         *(f'<p class="quiet">{escape(note)}</p>' for note in run.notes),
-        f"<h2>By family</h2>{_families(run, last)}<p>{escape(compared_with(run, last))}</p>",
+        f"<h2>By family</h2>{_families(run, last)}<p><strong>{escape(caveat(run))}</strong></p>",
+        f"<p>{escape(compared_with(run, last))}</p>",
         f"<h2>Plots</h2>{_plots(run, last)}",
         f"<h2>By suite</h2>{_suites(run)}",
         f"<h2>Worst examples</h2>{_examples(worst(run.attempts))}",
-        f"<h2>How to read this</h2>{_reading(run)}",
+        f"<h2>How to read this</h2>{_reading()}",
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -160,16 +160,16 @@ def _key() -> str:
 
 
 def _suites(run: Run) -> str:
+    columns = occurring(run)
     rows = [
-        (escape(suite), family.replace("_", " "), *_counts(found), *(percent(getattr(found, name)) for name in SHARES))
+        (
+            f'{escape(suite)} <span class="quiet">{family.replace("_", " ")}</span>',
+            *(str(found.counts[outcome]) for outcome in columns),
+            *(percent(getattr(found, name)) for name in SHARES),
+        )
         for (suite, family), found in by_suite(run.attempts).items()
     ]
-    table = _table(("suite", "family", *OUTCOMES, "attack success", "reached", "false refusals"), rows)
-    return f'<div class="many">{table}</div>{_policies(run)}'
-
-
-def _counts(found: Figures) -> tuple[str, ...]:
-    return tuple(str(found.counts[outcome]) for outcome in OUTCOMES)
+    return _table(("suite and family", *columns, "attack success", "reached", "false refusals"), rows) + _policies(run)
 
 
 def _policies(run: Run) -> str:
@@ -185,8 +185,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Cells are HTML already."""
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = "".join(
-        f'<tr><th scope="row" class="words">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>'
-        for row in rows
+        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>' for row in rows
     )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
@@ -206,7 +205,7 @@ def _example(attempt: Attempt) -> str:
     )
 
 
-def _reading(run: Run) -> str:
-    notes = "".join(f"<li>{escape(note)}</li>" for note in reading_notes(run))
+def _reading() -> str:
+    notes = "".join(f"<li>{escape(note)}</li>" for note in READING)
     meanings = "".join(f"<dt>{outcome}</dt><dd>{escape(meaning)}</dd>" for outcome, meaning in MEANINGS.items())
     return f"<ul>{notes}</ul><dl>{meanings}</dl>"

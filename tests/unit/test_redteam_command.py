@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from typer.testing import CliRunner, Result
 
 from serve_app.cli.main import app
+from serve_app.extractive import NOT_COVERED
 from tests.unit.redteam_targets import Answer, Body, ChatApi, failing, filtered, said, served
 
 NASTY = "<script>alert('x')</script> `x` | <img src=x onerror=alert(1)>"
@@ -163,6 +164,14 @@ def test_answers_that_no_encoding_takes_are_written_all_the_same(tmp_path: Path)
     broken.headers["content-length"] = str(len(broken.body))
     assert redteam(tmp_path, lambda _: broken).exit_code == 0
     assert "half a sign" in (tmp_path / "report" / "redteam.html").read_text()
+
+
+def test_an_engine_that_knows_nothing_is_no_merit_of_the_guardrails(tmp_path: Path) -> None:
+    redteam(tmp_path, lambda _: said(NOT_COVERED))
+    told = "2 of 2 attacks were only answered with a lack of knowledge"
+    assert told in (tmp_path / "report" / "redteam.html").read_text()
+    assert told in (tmp_path / "report" / "redteam.md").read_text()
+    assert found(tmp_path)["families"]["harmful_requests"]["reached"] == 1
 
 
 def test_errors_fail_the_gate_and_are_counted_apart(tmp_path: Path) -> None:
