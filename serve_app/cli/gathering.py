@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve_app.cli.uploading import Outcome
-from serve_app.documents.parse import EXTENSIONS
+from serve_app.documents.parse import EXTENSIONS, KINDS
 
 MOST_UNPACKED_BYTES = 512 * 2**20
 _PIECE_BYTES = 2**20
 _PACKED = ".jsonl.gz"
+_MADE = {"node_modules", "__pycache__", "site-packages"}
+"""Folders of code that a tool put there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def gather(paths: tuple[Path, ...], working: Path) -> Found:
         elif not path.exists():
             faults.append(Outcome(str(path), skipped="there is no such file or folder"))
         elif not _readable_kind(path):
-            faults.append(Outcome(str(path), skipped=f"not a kind that is read: {' '.join((*EXTENSIONS, _PACKED))}"))
+            faults.append(Outcome(str(path), skipped=f"not a kind that is read, which are {KINDS}"))
         else:
             files.setdefault(path.resolve(), LocalFile(path, _name(path, path.parent, working)))
     return Found(tuple(files.values()), tuple(faults), ignored)
@@ -64,9 +66,9 @@ def _readable_kind(path: Path) -> bool:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files below a folder in a stable order; hidden ones and links to folders are left out."""
+    """Files below a folder in a stable order; hidden ones, links to folders and what tools made are left out."""
     for root, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _MADE)
         yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
 
 

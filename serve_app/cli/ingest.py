@@ -12,10 +12,13 @@ from rich.table import Table
 from serve_app.cli.client import connect, told
 from serve_app.cli.gathering import Found, gather
 from serve_app.cli.uploading import Outcome, upload
+from serve_app.documents.parse import KINDS
 
 
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(help="Files or folders: .md .txt .html .pdf .docx .jsonl .jsonl.gz")],
+    paths: Annotated[
+        list[Path], typer.Argument(help=f"Files or folders: {KINDS}, JSON lines packed as .jsonl.gz, too.")
+    ],
     store: Annotated[
         str, typer.Option(help="Name or id of the vector store; it is made if it is not there.")
     ] = "default",

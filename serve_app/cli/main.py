@@ -12,7 +12,9 @@ from serve_app.cli.purge import purge
 from serve_app.cli.redact import redact
 from serve_app.cli.redteam import redteam
 from serve_app.cli.screen import screen
+from serve_app.cli.search import search
 from serve_app.cli.serve import serve
+from serve_app.cli.stores import stores_app
 from serve_app.cli.triton import triton
 
 app = typer.Typer(
@@ -20,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(ingest)
+app.command()(search)
 app.command()(ask)
 app.command()(screen)
 app.command()(redact)
@@ -27,6 +30,7 @@ app.command()(redteam)
 app.command()(purge)
 app.command()(triton)
 app.add_typer(eval_app, name="eval", help="Measure the running service.")
+app.add_typer(stores_app, name="stores", help="List, show and delete vector stores.")
 app.add_typer(heads_app, name="heads", help="Train and describe the classifier's heads.")
 app.add_typer(manifests_app, name="manifests", help="Write the Kubernetes manifests from a config.")
 app.add_typer(keys_app, name="keys", help="Make API keys.")

@@ -3,14 +3,17 @@
 import asyncio
 import hashlib
 import io
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import docx
 import numpy as np
 import pptx
+import uvicorn
 from fastapi import FastAPI, Request
 from numpy.typing import NDArray
 from pptx.util import Cm
@@ -152,3 +155,20 @@ def library_app(folder: Path, most_bytes: int) -> FastAPI:
     app.include_router(files_router(library, authenticate, most_bytes))
     app.include_router(vector_stores_router(library, authenticate, library.search, bag_of_words))
     return app
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """The address of the app on a real socket."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        # a client may come before the server has begun
+        listening.listen()
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

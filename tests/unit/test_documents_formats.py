@@ -149,7 +149,7 @@ def test_a_table_that_cannot_be_read_names_the_row(monkeypatch: pytest.MonkeyPat
     assert "row 3 cannot be read" in str(refusal("a.csv", b"a,b\n1,2\n3," + b"x" * 10 * 2**20))
     assert "quotes must be closed" in str(refusal("a.csv", b'a,b\n1,"' + b"x,y\n" * 50_000))
     monkeypatch.setattr(tables, "MOST_ROWS", 3)
-    assert "more than 3 rows; split it" in str(refusal("a.csv", b"a,b\n1,2\n3,4\n5,6\n"))
+    assert "more than 3 rows; split it" in str(refusal("a.csv", b"a,b\n1,2\n3,4\n5,6\n7,8\n"))
 
 
 def test_a_table_of_quotes_alone_is_soon_done() -> None:

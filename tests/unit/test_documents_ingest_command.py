@@ -1,34 +1,24 @@
 """`manta ingest` against the document endpoints on a real socket."""
 
 import gzip
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
-import uvicorn
 from typer.testing import CliRunner, Result
 
 from serve_app.cli.gathering import gather
 from serve_app.cli.ingest import ingest
-from tests.unit.documents import library_app
+from tests.unit.documents import library_app, served
 
 MOST_BYTES = 5_000
 
 
 @pytest.fixture
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        app = library_app(tmp_path_factory.mktemp("library"), MOST_BYTES)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+    with served(library_app(tmp_path_factory.mktemp("library"), MOST_BYTES)) as address:
+        yield address
 
 
 @pytest.fixture
@@ -112,6 +102,16 @@ def test_a_wrong_key_is_one_sentence(url: str, folder: Path) -> None:
     result = run(url, "a.md", key="eve")
     assert result.exit_code == 2
     assert "does not know this key" in result.output
+
+
+def test_code_goes_in_but_not_what_tools_made(url: str, folder: Path) -> None:
+    write(folder / "app" / "main.py", b"def main():\n    pass\n")
+    write(folder / "app" / "node_modules" / "left" / "pad.js", b"const a = 1;")
+    write(folder / "app" / "__pycache__" / "main.py", b"x = 1")
+    result = run(url, "app")
+    assert "app/main.py: 1 chunks" in result.output
+    assert "pad.js" not in result.output
+    assert "__pycache__" not in result.output
 
 
 def test_hidden_files_are_left_out_and_none_is_taken_twice(folder: Path) -> None:
