@@ -146,3 +146,10 @@ def test_an_entity_of_ones_own_is_masked_unless_it_says_otherwise() -> None:
 def test_a_policy_that_cannot_hold_says_what_is_allowed(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         GuardrailSettings.model_validate(wrong)
+
+
+def test_the_readme_shows_the_default_policy_as_it_is() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = yaml.safe_load(readme.split("```yaml\n")[1].split("```")[0])["guardrail"]
+    assert GuardrailSettings.model_validate(shown) == GuardrailSettings()
+    assert shown["policies"]["default"].keys() == PolicySettings.model_fields.keys()
