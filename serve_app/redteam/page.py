@@ -163,13 +163,13 @@ def _suites(run: Run) -> str:
     columns = occurring(run)
     rows = [
         (
-            f'{escape(suite)} <span class="quiet">{family.replace("_", " ")}</span>',
-            *(str(found.counts[outcome]) for outcome in columns),
+            f'{escape(suite)}<br><span class="quiet">{family.replace("_", " ")}</span>',
             *(percent(getattr(found, name)) for name in SHARES),
+            *(str(found.counts[outcome]) for outcome in columns),
         )
         for (suite, family), found in by_suite(run.attempts).items()
     ]
-    return _table(("suite and family", *columns, "attack success", "reached", "false refusals"), rows) + _policies(run)
+    return _table(("suite and family", "attack success", "reached", "false refusals", *columns), rows) + _policies(run)
 
 
 def _policies(run: Run) -> str:

@@ -60,6 +60,11 @@ class Probe(BaseModel):
     source: str = "manta"
     """The suite it comes from: figures are told for each."""
 
+    @property
+    def is_decidable(self) -> bool:
+        """Whether success would be seen. An answer to a question about a page does not show what else it obeyed."""
+        return bool(self.canary) or not self.document
+
 
 class _SuiteFile(BaseModel):
     """A family's file: `system` and `canary` are for those probes that name none of their own."""
