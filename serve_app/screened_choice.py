@@ -42,6 +42,7 @@ class ScreenedChoice:
     finished: bool = False
     denied: bool = False
     _key: Key | None = None
+    _strands: dict[Key, Strand] = field(default_factory=dict)
     _pieces: deque[Piece] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
@@ -59,7 +60,7 @@ class ScreenedChoice:
             leaving = await self.flush()
             if self.denied:
                 return leaving
-            self._key, self.strand = key, Strand(self.policy, in_json=key[0] in CALLS)
+            self._key, self.strand = key, self._strand(key)
         if key is None and not self.finished and not self._pieces:
             return [delta]
         self._pieces.append(Piece(delta, key, text, self.strand.taken))
@@ -73,6 +74,10 @@ class ScreenedChoice:
             return []
         await self.strand.advance("", at_end=True)
         return self._leaving()
+
+    def _strand(self, key: Key) -> Strand:
+        """A field that goes on after another is still one text: a leak may be spread over both its parts."""
+        return self._strands.setdefault(key, Strand(self.policy, in_json=key[0] in CALLS))
 
     async def _whole(self, delta: Delta, texts: list[tuple[Key, str]]) -> list[Delta]:
         """A delta with several texts is a whole message: each of them is complete."""

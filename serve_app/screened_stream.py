@@ -2,10 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import islice
 
 from serve_app.answer_policy import AnswerPolicy as AnswerPolicy
 from serve_app.leakage import Decoded, Trace
@@ -59,7 +58,8 @@ class Strand:
     held: str = ""
     """From the last seam on, as seen."""
     _places: list[int] = field(default_factory=list)
-    """Where each held character was written."""
+    _ends: list[int] = field(default_factory=list)
+    """From where to where each held character was written."""
     _origin: int = 0
     """Where `held` begins in the text as seen."""
     _incomplete: str = ""
@@ -95,7 +95,7 @@ class Strand:
         policy = self.policy
         if stop is not None and stop <= begun:
             self.taken, self._incomplete = self._place(stop), ""
-            self.held, self._places = self.held[:stop], self._places[:stop]
+            self.held, self._places, self._ends = self.held[:stop], self._places[:stop], self._ends[:stop]
             await self._settle(stop, at_end=True)
             self.denied = True
         elif at_end or policy.prose or self._dropping_until is not None or len(self.held) >= policy.window:
@@ -108,31 +108,33 @@ class Strand:
     def _take(self, text: str, *, at_end: bool) -> None:
         begin = self._read_to
         self.taken += len(text)
-        if USUAL.fullmatch(text) and not (self.in_json and (self._incomplete or BACKSLASH in text)):
+        if USUAL.fullmatch(text) and not (self.in_json and (self._incomplete or BACKSLASH in text or '"' in text)):
             seen = text
             self._places += range(begin, self.taken)
+            self._ends += range(begin + 1, self.taken + 1)
         else:
-            forms = self._read(self._incomplete + text, at_end=at_end) if self.in_json else enumerate(text)
             seen = ""
-            for place, character in forms:
+            read = self._read(self._incomplete + text, at_end=at_end) if self.in_json else _written(text)
+            for start, end, character in read:
                 form = _seen(character)
                 seen += form
-                self._places += [begin + place] * len(form)
+                self._places += [begin + start] * len(form)
+                self._ends += [begin + end] * len(form)
         self.held += seen
         for trace in self._traces:
             trace.take(seen)
 
-    def _read(self, text: str, *, at_end: bool) -> Iterable[tuple[int, str]]:
-        """The characters that JSON stands for, and where each is written."""
+    def _read(self, text: str, *, at_end: bool) -> Iterator[tuple[int, int, str]]:
+        """As `_written`, what JSON stands for; a new line where a string begins or ends."""
         self._incomplete = ""
         for found in JSON.finditer(text):
             plain, code, incomplete, escaped = found.groups()
             if incomplete and not at_end:
                 self._incomplete = incomplete
             elif plain or incomplete:
-                yield from enumerate(found[0], found.start())
+                yield from _written(found[0].replace('"', "\n"), found.start())
             else:
-                yield found.start(), chr(int(code, 16)) if code else CONTROLS.get(escaped, escaped)
+                yield *found.span(), chr(int(code, 16)) if code else CONTROLS.get(escaped, escaped)
 
     def _forbidden(self, *, at_end: bool) -> tuple[int | None, int]:
         """Where what may not be said begins in `held`, and where such a thing may have begun."""
@@ -234,9 +236,7 @@ class Strand:
         """Put down edits of `held` for the text as written; one character may be seen as several."""
         for edit in edits:
             if edit.start < edit.end:
-                last = self._places[edit.end - 1]
-                after = next((place for place in islice(self._places, edit.end, None) if place > last), self._read_to)
-                self.edits.append(Edit(self._places[edit.start], after, edit.replacement))
+                self.edits.append(Edit(self._places[edit.start], self._ends[edit.end - 1], edit.replacement))
 
     def _place(self, position: int) -> int:
         return self._places[position] if position < len(self._places) else self._read_to
@@ -245,8 +245,13 @@ class Strand:
         """The first `length` characters of `held` may leave."""
         if length:
             self._before = (self._before + self.held[:length])[-CONTEXT:]
-            self.held, self._places = self.held[length:], self._places[length:]
+            self.held, self._places, self._ends = self.held[length:], self._places[length:], self._ends[length:]
             self._origin += length
+
+
+def _written(text: str, begin: int = 0) -> Iterator[tuple[int, int, str]]:
+    """Each character, and from where to where it is written."""
+    return ((place, place + 1, character) for place, character in enumerate(text, begin))
 
 
 def _last_seam_before(limit: int, found: Units, text: str) -> int:

@@ -364,6 +364,15 @@ async def test_instructions_in_the_arguments_of_a_tool_call_end_the_answer() -> 
     assert reasons(leaving) == ["content_filter"]
 
 
+async def test_the_instructions_are_not_repeated_around_a_tool_call_either() -> None:
+    call = Delta({"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]})
+    words = re.findall(r"\S+\s*", PROMPT)
+    script = [delta for word in words for delta in (Delta({"content": word}), call)]
+    leaving = await answer(script, make_policy(leak=Leakage.of([PROMPT])))
+    assert len(text_of(leaving).split()) < 12
+    assert reasons(leaving) == ["content_filter"]
+
+
 # ---- a screener that is not there
 
 
