@@ -113,9 +113,7 @@ class Trial:
         async with connection(self.address, self.key, self.timeout_s) as client:
             self.target = await reach(client, self.model, self.max_tokens, streams=self.streams)
             if not console.is_terminal:
-                console.print(
-                    f"attacking {self.target.model} with {len(probes)} attempts", markup=False, highlight=False
-                )
+                typer.echo(f"attacking {self.target.model} with {len(probes)} attempts", err=True)
             with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as shown:
                 task = shown.add_task(f"attacking {escape(self.target.model)}", total=len(probes))
 
