@@ -14,6 +14,7 @@ from serve_app.answer_policy import AnswerPolicy
 from serve_app.errors import ScreenerUnavailable
 from serve_app.events import Delta
 from serve_app.leakage import BEGUN, Leakage, letters_of
+from serve_app.normalisation import unified
 from serve_app.ports import ANY
 from serve_app.rules import DenyList
 from serve_app.screened_choice import ScreenedAnswer
@@ -469,6 +470,7 @@ async def test_arguments_stay_json_and_are_screened_as_what_they_say(
         return Delta({"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]})
 
     policy = make_policy(window=window, vault=VAULT)
+    text = text.replace("-----BEGIN", "-----END")  # a key that never ends takes the rest of the JSON with it
     written = json.dumps([f"{text} {EMAIL} {text}"], ensure_ascii=as_ascii)
     finish = Delta({}, finish_reason="tool_calls")
     whole = arguments_of(await answer([call(written), finish], policy))
@@ -529,4 +531,5 @@ async def test_at_most_a_window_is_held(text: str, cuts: list[int], prose: bool)
     for piece in pieces(text, cuts):
         taken += len(piece)
         left += len(text_of(await screened.take(Delta({"content": piece}))))
-        assert taken - left <= 64 + len(piece) + text.count("½")
+        invisible = sum(unified(character) == "" for character in text)
+        assert taken - left <= 64 + len(piece) + invisible
