@@ -1,6 +1,6 @@
 """OpenAI's Files API."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -101,6 +101,7 @@ async def read_upload(request: Request, max_file_bytes: int) -> tuple[str, bytes
     try:
         async with limited.form(max_files=1, max_fields=10) as form:
             upload, purpose = form.get("file"), form.get("purpose")
+            _check_names(form)
             if not isinstance(upload, UploadFile):
                 raise InvalidRequest("file: send the document as a file in the form field `file`").at("file")
             if not isinstance(purpose, str):
@@ -108,6 +109,13 @@ async def read_upload(request: Request, max_file_bytes: int) -> tuple[str, bytes
             return upload.filename or "", await upload.read(), purpose
     except MultiPartException as exc:
         raise InvalidRequest(f"the multipart body cannot be read: {exc.message}") from exc
+
+
+def _check_names(form: Iterable[str]) -> None:
+    """What is not done is refused: a file that its owner believes to expire must not stay."""
+    for name in sorted(set(form) - {"file", "purpose"}):
+        instead = "a file is kept until it is deleted" if name.startswith("expires_after") else "leave it out"
+        raise InvalidRequest(f"{name}: the form has the fields `file` and `purpose`; {instead}").at(name)
 
 
 def _limited(request: Request, max_file_bytes: int) -> Callable[[], Awaitable[Message]]:

@@ -9,6 +9,8 @@ from serve_app.turn import Passage
 
 MOST_BATCHED_FILES = 2_000
 MOST_PAIRS = 16
+LARGEST_CHUNK_TOKENS = 250
+"""`retriever.chunk_tokens` allows no more."""
 Key = Annotated[str, Field(min_length=1, max_length=64)]
 ShortText = Annotated[str, Field(max_length=512)]
 Metadata = Annotated[dict[Key, ShortText], Field(max_length=MOST_PAIRS)]
@@ -19,10 +21,33 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class StaticChunking(Wire):
+    """A bound that is kept anyway: a chunk has at most the 250 tokens that the encoder reads to their end.
+
+    An overlap is not needed to join what was cut: a chunk ends with a sentence, a row or a definition.
+    """
+
+    max_chunk_size_tokens: Annotated[int, Field(ge=LARGEST_CHUNK_TOKENS, le=4_096)]
+    chunk_overlap_tokens: Annotated[int, Field(ge=0, le=2_048)]
+
+    @model_validator(mode="after")
+    def _half(self) -> "StaticChunking":
+        if self.chunk_overlap_tokens > self.max_chunk_size_tokens // 2:
+            raise ValueError("`chunk_overlap_tokens` must be at most half of `max_chunk_size_tokens`")
+        return self
+
+
 class Chunking(Wire):
     """Documents are cut along their own structure: there is nothing to choose."""
 
-    type: Literal["auto"]
+    type: Literal["auto", "static"]
+    static: StaticChunking | None = None
+
+    @model_validator(mode="after")
+    def _sized(self) -> "Chunking":
+        if (self.type == "static") != (self.static is not None):
+            raise ValueError("`static` must hold the sizes of the type `static`, and of no other")
+        return self
 
 
 class StoreCreation(Wire):

@@ -5,6 +5,7 @@ import openai
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from openai.types import StaticFileChunkingStrategyParam
 
 from tests.unit.documents import library_app
 
@@ -36,6 +37,10 @@ def bob(transport: TestClient) -> openai.OpenAI:
 def ingest(client: openai.OpenAI, store_id: str, name: str, content: bytes) -> str:
     file = client.files.create(file=(name, content), purpose="assistants")
     return client.vector_stores.files.create_and_poll(file.id, vector_store_id=store_id, poll_interval_ms=10).id
+
+
+def static(most: int, overlap: int) -> StaticFileChunkingStrategyParam:
+    return {"max_chunk_size_tokens": most, "chunk_overlap_tokens": overlap}
 
 
 def texts(client: openai.OpenAI, store_id: str, query: str) -> list[str]:
@@ -219,6 +224,9 @@ def test_a_detached_file_leaves_the_store_but_stays_a_file(ann: openai.OpenAI) -
         ({"surprise": 1}, "surprise"),
         ({"metadata": {"k": "x" * 513}}, "metadata.k"),
         ({"chunking_strategy": {"type": "static"}}, "chunking_strategy"),
+        ({"chunking_strategy": {"type": "auto", "static": static(800, 400)}}, "chunking_strategy"),
+        ({"chunking_strategy": {"type": "static", "static": static(100, 0)}}, "chunking_strategy.static.max_chunk"),
+        ({"chunking_strategy": {"type": "static", "static": static(800, 401)}}, "chunking_strategy.static"),
     ],
 )
 def test_a_wrong_field_is_named(transport: TestClient, body: dict[str, object], field: str) -> None:
