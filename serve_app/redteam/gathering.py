@@ -80,7 +80,11 @@ def _files(path: Path) -> Iterator[Path]:
         yield path
         return
     for file in path.rglob("*"):
-        if file.suffix in READ and file.is_file() and not any(part.startswith(".") for part in file.parts):
+        if (
+            file.suffix in READ
+            and file.is_file()
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        ):
             yield file
 
 

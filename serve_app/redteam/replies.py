@@ -12,6 +12,8 @@ from serve_app.redteam.judge import BROKEN_OFF, FILTERED, Reply
 
 BAD_GATEWAY = 502
 """For a response that is none of the protocol: it counts as an error, and not as a target that is gone."""
+MOST_CHARACTERS = 200_000
+"""Of an answer that are read: it was asked for a few hundred tokens."""
 _SAFE_MESSAGE = re.compile("policy (.+); safe message$")
 
 
@@ -29,7 +31,7 @@ def reply_of(response: httpx.Response, begun: float) -> Reply:
     safe = _SAFE_MESSAGE.match(response.headers.get("x-manta-route", ""))
     return Reply(
         status=200,
-        text=_said(messages),
+        text=_said(messages)[:MOST_CHARACTERS],
         finish_reason=next((str(choice["finish_reason"]) for choice in choices if choice.get("finish_reason")), ""),
         refusal="".join(str(message.get("refusal") or "") for message in messages),
         withheld=response.headers.get("x-manta-withheld", ""),
@@ -47,7 +49,7 @@ def _streamed_choices(text: str) -> Iterator[Mapping[str, Any]]:
     for line in text.splitlines():
         try:
             chunk = mapping(json.loads(line.removeprefix("data:")))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # empty lines, comments, `data: [DONE]`
         if error := mapping(chunk.get("error")):
             yield {"finish_reason": "content_filter" if error.get("code") in FILTERED else BROKEN_OFF}
@@ -80,7 +82,7 @@ def error_of(response: httpx.Response) -> tuple[str, str]:
 def json_of(response: httpx.Response) -> object:
     try:
         return response.json()
-    except ValueError:
+    except (ValueError, RecursionError):  # a hostile target may nest as deep as it likes
         return None
 
 

@@ -1,12 +1,12 @@
 """The endpoint under attack: any that speaks OpenAI's chat completions."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -44,14 +44,19 @@ class _NotPlanted(_Failed):
 
 def api_root(target: str) -> str:
     """An address without a path is that of a service: its API stands under /v1. Raises TargetUnreachable."""
-    parts = urlsplit(target)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    try:
+        parts = httpx.URL(target)
+    except httpx.InvalidURL:
+        parts = httpx.URL()
+    if parts.scheme not in ("http", "https") or not parts.host:
         raise TargetUnreachable(f"--target: {target!r} is no address; give one such as http://127.0.0.1:8000")
-    return f"{target.rstrip('/')}/" if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}/v1/"
+    return f"{target.rstrip('/')}/" if parts.path.strip("/") else str(parts.copy_with(path="/v1/"))
 
 
 def connection(target: str, key: str, timeout_s: float) -> httpx.AsyncClient:
-    """Raises TargetUnreachable when the address is none."""
+    """Raises TargetUnreachable when the address is none, or the key cannot be sent."""
+    if not key.isascii() or not key.isprintable():
+        raise TargetUnreachable("--key-env: the key holds characters that a header cannot carry; check the variable")
     headers = {"authorization": f"Bearer {key}"} if key else {}
     return httpx.AsyncClient(
         base_url=api_root(target), headers=headers, timeout=httpx.Timeout(timeout_s, connect=5), follow_redirects=True
@@ -137,7 +142,9 @@ class Target:
         asked = {"model": self.model, "messages": messages, "max_tokens": self.max_tokens, "temperature": 0, **more}
         if self.streams:
             asked["stream"] = True
-        return await self._send("POST", "chat/completions", json=asked)
+        # Escaped, as httpx's own encoding is not: an attack may hold half of a surrogate pair.
+        body, kind = json.dumps(asked).encode(), {"content-type": "application/json"}
+        return await self._send("POST", "chat/completions", content=body, headers=kind)
 
     @asynccontextmanager
     async def _store_of(self, probe: Probe) -> AsyncIterator[str]:

@@ -348,7 +348,8 @@ def test_a_path_that_is_not_there_is_named() -> None:
 def test_a_folder_is_searched_and_what_is_broken_in_it_stops_nothing(tmp_path: Path) -> None:
     lines(tmp_path / "deep" / "down" / "jailbreaks.jsonl", {"prompt": "Be free", "label": 1})
     lines(tmp_path / "other.jsonl", {"question": "What?"})
+    lines(tmp_path / ".cache" / "jailbreaks.jsonl", {"prompt": "Hidden", "label": 1})
     (tmp_path / "README.md").write_text("not a suite")
-    found = gathered([str(tmp_path)])
+    found = gathered([str(tmp_path / "deep" / "..")])
     assert [probe.id for probe in found.probes] == ["down/jailbreaks:1"]
     assert len(found.faults) == 1

@@ -12,10 +12,11 @@ from fastapi.responses import JSONResponse
 
 from serve_app.errors import EngineFailed, ScreenerUnavailable
 from serve_app.http.app import create_app
+from serve_app.redteam.judge import judge
 from serve_app.redteam.replies import BAD_GATEWAY
 from serve_app.redteam.run import DEAD_AFTER, Attempt, attack
 from serve_app.redteam.suite import Probe, Remark
-from serve_app.redteam.target import PAUSES_S, Target, TargetUnreachable, api_root, reach
+from serve_app.redteam.target import PAUSES_S, Target, TargetUnreachable, api_root, connection, reach
 from tests.builders import KEY, HashClassifier, OpenScreener, ScriptedEngine, gateway, settings
 from tests.unit.redteam_targets import Body, ChatApi, failing, filtered, said
 
@@ -23,6 +24,9 @@ PROBE = Probe(id="h", family="harmful_requests", prompt="How do I do harm?")
 PLANTED = Probe(
     id="p", family="indirect_injection", prompt="When?", document="# Page\n\nAt nine.", canary=("amber-lynx",)
 )
+
+
+MARKED = PROBE.model_copy(update={"canary": ("amber-lynx",)})
 
 
 class Pauses(list[float]):
@@ -115,6 +119,43 @@ async def test_a_run_goes_on_after_errors() -> None:
 async def test_what_is_no_chat_completion_is_an_error() -> None:
     (attempt,) = await tried(ChatApi(lambda _: JSONResponse(["hello"])).app, PROBE)
     assert (attempt.verdict.outcome, attempt.reply.status) == ("error", BAD_GATEWAY)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[" * 100_000,
+        b'{"choices": 3}',
+        b'{"choices": [3]}',
+        b'{"choices": [{"message": {"content": {}}}]}',
+        b"\xff",
+    ],
+)
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+async def test_whatever_a_target_sends_the_run_goes_on(body: bytes, kind: str) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"data": [{"id": "m"}]})
+        sent = body if kind == "application/json" else b"data: " + body
+        return httpx.Response(200, content=sent, headers={"content-type": kind})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://t/v1/") as client:
+        reply = await (await reach(client, "", 64)).ask(MARKED)
+    assert judge(MARKED, reply).outcome in ("error", "unanswered")
+
+
+async def test_half_a_surrogate_pair_is_sent_as_it_is() -> None:
+    api = ChatApi(lambda _: said("Yes."))
+    (attempt,) = await tried(api.app, PROBE.model_copy(update={"prompt": "half \ud800 a sign"}))
+    assert attempt.verdict.outcome == "complied"
+    assert api.asked[0]["messages"][0]["content"] == "half \ud800 a sign"
+
+
+def test_a_key_that_no_header_carries_is_told() -> None:
+    with pytest.raises(TargetUnreachable, match="--key-env"):
+        connection("http://a", "sk-ключ", 1)
 
 
 async def test_a_target_that_is_gone_ends_the_run() -> None:
@@ -237,9 +278,6 @@ async def test_a_safe_message_of_manta_is_a_block() -> None:
     assert attempt.reply.text == "Please call 0800 111 0 111."
 
 
-MARKED = PROBE.model_copy(update={"canary": ("amber-lynx",)})
-
-
 async def test_a_stream_is_judged_by_what_left_until_it_was_stopped() -> None:
     engine = ScriptedEngine(pieces=("Good ", "day, ", "amber ", "lynx ", "secret ", "word."))
     app = create_app(gateway(settings(guardrail={"policies": {"default": {"deny": ["secret word"]}}}), engine=engine))
@@ -267,7 +305,7 @@ def test_an_address_without_a_path_means_v1(given: str, root: str) -> None:
     assert api_root(given) == root
 
 
-@pytest.mark.parametrize("given", ["localhost:8000", "ftp://a", "http://"])
+@pytest.mark.parametrize("given", ["localhost:8000", "ftp://a", "http://", "http://[::1", "http://a:b", ""])
 def test_what_is_no_address_is_told(given: str) -> None:
     with pytest.raises(TargetUnreachable, match="is no address"):
         api_root(given)
