@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from deployments.remote import GATEWAY, Handle, RemoteClassifier, RemoteScreener, named
 from serve_app.events import Events
-from serve_app.policy import STRUCTURED
 from serve_app.ports import ANY, Query
 from serve_app.ports import Classifier as ClassifierPort
 from serve_app.settings import ClassifierSettings, ExtractiveSettings, GatewaySettings, MilvusSettings, asset
@@ -22,9 +21,7 @@ class Screener:
     def __init__(self, settings: GatewaySettings) -> None:
         from serve_app.adapters.presidio import PresidioScreener
 
-        guardrail = settings.guardrail
-        deny = guardrail.policies["default"].deny
-        self._screener = PresidioScreener(STRUCTURED, min_score=guardrail.min_score, deny=deny)
+        self._screener = PresidioScreener(settings.guardrail)
 
     async def screen(self, texts: tuple[str, ...], scope: Scope = ANY) -> tuple[Screening, ...]:
         return await self._screener.screen(texts, scope)

@@ -7,18 +7,28 @@ from hypothesis import strategies as st
 from serve_app.adapters.memory_screener import MemoryScreener
 from serve_app.adapters.presidio import PresidioScreener
 from serve_app.errors import ScreenerUnavailable
-from serve_app.policy import STRUCTURED
+from serve_app.policy import GuardrailSettings, LexiconSettings, PolicySettings
 from serve_app.ports import Screener
 from serve_app.rules import suspicious
 from serve_app.seams import ALERT, units
+from serve_app.turn import Scope
 
-ENTITIES = STRUCTURED
+ANSWER = Scope(answer=True)
 KEY_BLOCK = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7bq3\nZ4fKq0tP8sYx\n-----END RSA PRIVATE KEY-----"
 
 
 @pytest.fixture(scope="module")
 def presidio() -> PresidioScreener:
-    return PresidioScreener(ENTITIES, min_score=0.4, deny=("project xenon",))
+    patients = (
+        LexiconSettings(kind="PATIENT_ID", pattern=r"\bMRN_\d{4}\b"),
+        LexiconSettings(kind="PROJECT", words=("Blue Heron", "Straße 9")),
+    )
+    policies = {
+        "default": PolicySettings(deny=("project xenon",)),
+        "clinic": PolicySettings(lexicons=patients),
+        "mail": PolicySettings(answer_entities=("EMAIL_ADDRESS", "PERSON")),
+    }
+    return PresidioScreener(GuardrailSettings(policies=policies))
 
 
 @pytest.fixture(params=["memory", "presidio"])
@@ -97,14 +107,77 @@ def test_technical_text_is_left_alone(presidio: PresidioScreener, text: str) -> 
     assert [(f.kind, text[f.start : f.end]) for f in presidio.examine(text).findings] == []
 
 
-def test_only_the_entities_asked_for_are_found() -> None:
-    screener = PresidioScreener(("EMAIL_ADDRESS",), min_score=0.4)
-    assert [f.kind for f in screener.examine("a@example.com 4111 1111 1111 1111").findings] == ["EMAIL_ADDRESS"]
+def found(presidio: PresidioScreener, text: str, scope: Scope) -> list[tuple[str, str]]:
+    return [(finding.kind, text[finding.start : finding.end]) for finding in presidio.examine(text, scope).findings]
 
 
-def test_an_unknown_entity_is_refused_with_the_choices() -> None:
-    with pytest.raises(ValueError, match=r"'PERSONS'.*EMAIL_ADDRESS"):
-        PresidioScreener(("PERSONS",), min_score=0.4)
+def test_an_answer_is_searched_for_what_the_policy_says(presidio: PresidioScreener) -> None:
+    text = "Jane Kowalski, jane@example.com, 4111 1111 1111 1111"
+    assert found(presidio, text, Scope("mail", answer=True)) == [
+        ("PERSON", "Jane Kowalski"),
+        ("EMAIL_ADDRESS", "jane@example.com"),
+    ]
+
+
+def test_an_answer_may_name_people_unless_the_policy_says_otherwise(presidio: PresidioScreener) -> None:
+    text = "Jane Kowalski, jane@example.com"
+    assert found(presidio, text, Scope("clinic")) == [
+        ("PERSON", "Jane Kowalski"),
+        ("EMAIL_ADDRESS", "jane@example.com"),
+    ]
+    assert found(presidio, text, Scope("clinic", answer=True)) == [("EMAIL_ADDRESS", "jane@example.com")]
+
+
+def test_a_policy_has_entities_of_its_own(presidio: PresidioScreener) -> None:
+    text = "MRN_1234 of BLUE\n heron, not MRN_12345 or Blue Herons; the project straße 9"
+    assert found(presidio, text, Scope("clinic")) == [
+        ("PATIENT_ID", "MRN_1234"),
+        ("PROJECT", "BLUE\n heron"),
+        ("PROJECT", "straße 9"),
+    ]
+
+
+def test_a_name_never_takes_a_character_of_what_has_a_pattern(presidio: PresidioScreener) -> None:
+    text = "Kind regards, Jane Kowalski jane.kowalski@example.com"
+    assert ("EMAIL_ADDRESS", "jane.kowalski@example.com") in found(presidio, text, Scope("clinic"))
+
+
+def test_a_pattern_that_could_take_for_ever_is_read_in_linear_time() -> None:
+    catastrophic = LexiconSettings(kind="CODE", pattern="(a+)+$")
+    policy = PolicySettings(lexicons=(catastrophic,))
+    screener = PresidioScreener(GuardrailSettings(policies={"default": policy}))
+    assert found(screener, "a" * 50_000 + "b", Scope()) == []
+
+
+def test_a_pattern_without_a_bound_is_refused() -> None:
+    backward = LexiconSettings(kind="CODE", pattern=r"(a|b)\1")
+    policy = PolicySettings(lexicons=(backward,))
+    with pytest.raises(ValueError, match=r"lexicon CODE: the pattern .* is refused .* list `words`"):
+        PresidioScreener(GuardrailSettings(policies={"default": policy}))
+
+
+@pytest.mark.parametrize("names", ["spacy:en_core_web_none", "transformers:nobody/no-such-model"])
+def test_a_model_that_is_not_installed_is_named_with_the_way_out(names: str) -> None:
+    with pytest.raises(ValueError, match=r"^guardrail\.names: .*no.* is not .*`names: crf`$"):
+        PresidioScreener(GuardrailSettings(names=names))
+
+
+def test_names_can_be_turned_off() -> None:
+    screener = PresidioScreener(GuardrailSettings(names="off"))
+    assert found(screener, "Jane Kowalski, jane@example.com", Scope()) == [("EMAIL_ADDRESS", "jane@example.com")]
+
+
+async def test_a_policy_that_does_not_exist_lets_nothing_pass(presidio: PresidioScreener) -> None:
+    with pytest.raises(ScreenerUnavailable):
+        await presidio.screen(("hello",), Scope("nobody's"))
+
+
+@pytest.mark.parametrize(
+    "text", ["Grüße aus 東京 von 😀 Jürgen Müller 😀, +49 30 901820", "\U0001f468\u200d\U0001f469 Ann Lee"]
+)
+def test_places_are_counted_in_characters(presidio: PresidioScreener, text: str) -> None:
+    for finding in presidio.examine(text, Scope("clinic")).findings:
+        assert text[finding.start : finding.end] in {"東京", "Jürgen Müller", "+49 30 901820", "Ann Lee"}
 
 
 async def test_any_failure_inside_is_an_unavailable_screener(presidio: PresidioScreener) -> None:
@@ -138,7 +211,7 @@ LIKELY = st.sampled_from(
 @settings(max_examples=60, deadline=None)
 @given(text=st.lists(LIKELY | st.text(max_size=6), max_size=8).map("".join))
 def test_a_finding_is_only_made_where_the_text_is_suspicious(presidio: PresidioScreener, text: str) -> None:
-    findings = presidio.examine(text).findings
+    findings = presidio.examine(text, ANSWER).findings
     assert suspicious(text) or findings == ()
     assert all(suspicious(text[finding.start : finding.end]) for finding in findings)
 
@@ -147,6 +220,6 @@ def test_a_finding_is_only_made_where_the_text_is_suspicious(presidio: PresidioS
 @given(text=st.lists(LIKELY | st.text(max_size=6), max_size=8).map("".join))
 def test_no_finding_crosses_a_seam_of_a_streamed_answer(presidio: PresidioScreener, text: str) -> None:
     spans = units(text, at_end=True).spans
-    for finding in presidio.examine(text).findings:
+    for finding in presidio.examine(text, ANSWER).findings:
         assert ALERT.search(text[finding.start : finding.end])
         assert any(start <= finding.start and finding.end <= end for start, end in spans)
