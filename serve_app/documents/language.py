@@ -7,6 +7,7 @@ from typing import Literal
 
 Language = Literal["en", "de", "other"]
 
+_FOREIGN_LETTER = re.compile(r"[\u0370-\U0010ffff]")
 _WORD = re.compile(r"[^\W\d_]+")
 _SMALL_WORDS = {
     "en": "the of and to is that it for with as be this are by from or which not have has was were been will can you "
@@ -20,7 +21,8 @@ _SMALL_WORDS = {
     "es": "el los las una por para con del se su como más pero este esta son y es que lo no",
     "it": "il lo gli che per una con del della sono non più come anche questo di e nel alla",
     "pt": "o os uma não com para por como mais são dos das em ao pela pelo e que é um",
-    "nordic": "och att det som för är med den av till inte på jag har kan der ikke på af til er og",
+    "nordic": "och att det som för är med den av till inte på jag har kan ikke af til er og "
+    "en et i du at om eller skal vil",
 }
 _READ_CHARACTERS = 20_000
 _LEAST_SHARE = 0.08
@@ -30,15 +32,17 @@ _LEAST_WORDS = 2
 
 def language_of(texts: Iterable[str]) -> Language:
     """`other` is every other language, and what is too little, or too little language, to tell."""
-    words = Counter[str]()
-    read = 0
+    sample = ""
     for text in texts:
-        words.update(_WORD.findall(text[: _READ_CHARACTERS - read].lower()))
-        read += len(text)
-        if read >= _READ_CHARACTERS:
+        sample += text[: _READ_CHARACTERS - len(sample)].lower() + "\n"
+        if len(sample) > _READ_CHARACTERS:
             break
+    words = Counter(_WORD.findall(sample))
     seen = {name: sum(words[word] for word in set(small.split())) for name, small in _SMALL_WORDS.items()}
     best = max(seen, key=seen.__getitem__)
+    # some write without blanks: few words, though long ones
+    if len(_FOREIGN_LETTER.findall(sample)) > sum(map(len, words.elements())) / 3:
+        return "other"
     if seen[best] < max(_LEAST_WORDS, _LEAST_SHARE * words.total()):
         return "other"
     return "en" if best == "en" else "de" if best == "de" else "other"
