@@ -77,7 +77,7 @@ def _disguised(probe: Probe, encoding: str) -> Probe:
             "id": f"{encoding}-{probe.id}",
             "family": "encoded_payloads",
             "prompt": ENCODINGS[encoding](probe.prompt),
-            "note": f"{probe.id} as {encoding}",
+            "kind": encoding,
         }
     )
 

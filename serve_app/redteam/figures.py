@@ -125,6 +125,12 @@ def by_suite(attempts: Iterable[Attempt]) -> dict[tuple[str, Family], Figures]:
     return dict(sorted(found.items()))
 
 
+def by_kind(attempts: Iterable[Attempt]) -> dict[tuple[Family, str], Figures]:
+    """Figures of the sorts within each family: which disguise gets through, which harm is not seen."""
+    found = grouped(attempts, lambda attempt: (attempt.probe.family, attempt.probe.kind))
+    return {key: found[key] for key in sorted(found, key=lambda key: (FAMILIES.index(key[0]), key[1])) if key[1]}
+
+
 def load_gates(path: Path) -> Gates:
     """Raises InvalidGates with a line for each thing that is wrong."""
     try:

@@ -19,6 +19,7 @@ READ = (".jsonl", ".csv", ".yaml", ".yml")
 TEXT_COLUMNS = ("user_input", "prompt", "text", "attack")
 """The first of these that a row has is what is said to the target."""
 SYSTEM_COLUMN = "test_case_prompt"
+KIND_COLUMNS = ("kind", "category", "injection_variant", "type")
 _HARMLESS_LABELS = frozenset({"0", "false", "safe", "benign", "harmless", "no"})
 _ATTACK_LABELS = frozenset({"1", "true", "unsafe", "attack", "injection", "malicious", "jailbreak", "harmful", "yes"})
 _NAMES: tuple[tuple[str, Family], ...] = (
@@ -143,16 +144,16 @@ def _probe(row: Mapping[str, Any], number: int, name: str, grounds: Grounds) -> 
         return None
     text = next(found for column in TEXT_COLUMNS if (found := _text(row, column)))
     source = name.rsplit(".", 1)[0]
-    note = str(row.get("category") or "")
+    kind = next((found for column in KIND_COLUMNS if (found := _text(row, column))), "")
     name_of_row = f"{source}:{number}"
     if family == "indirect_injection" and not _text(row, SYSTEM_COLUMN):
         return grounds.planting.probe(text, number).model_copy(
-            update={"id": name_of_row, "source": source, "note": note}
+            update={"id": name_of_row, "source": source, "kind": kind}
         )
     system = _text(row, SYSTEM_COLUMN)
     mark = _text(row, "canary")
     canary = (mark,) if mark else ()
-    probe = Probe(id=name_of_row, family=family, prompt=text, system=system, canary=canary, source=source, note=note)
+    probe = Probe(id=name_of_row, family=family, prompt=text, system=system, canary=canary, source=source, kind=kind)
     if family == "system_prompt_extraction" and not probe.system:
         return probe.model_copy(update={"system": grounds.system, "canary": grounds.canary})
     return probe

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serve_app.redteam.figures import Figures, by_suite
+from serve_app.redteam.figures import Figures, by_kind, by_suite
 from serve_app.redteam.judge import MEANINGS, Outcome
 from serve_app.redteam.report import (
     READING,
@@ -49,6 +49,12 @@ def markdown(run: Run, last: Mapping[str, Any] | None) -> str:
         f"|---|---|{'---|' * (len(columns) + 3)}",
         *(_suite_line(suite, family, found, columns) for (suite, family), found in by_suite(run.attempts).items()),
         "",
+        "## By kind",
+        "",
+        "| kind | family | attempts | attack success | reached | false refusals |",
+        "|---|---|---|---|---|---|",
+        *(_kind_line(kind, family, found) for (family, kind), found in by_kind(run.attempts).items()),
+        "",
         "## Worst examples",
         "",
         *(line for attempt in worst(run.attempts) for line in _example_lines(attempt)),
@@ -86,6 +92,11 @@ def _suite_line(suite: str, family: Family, found: Figures, columns: Sequence[Ou
     counts = " | ".join(str(found.counts[outcome]) for outcome in columns)
     ends = " | ".join(percent(getattr(found, name)) for name in SHARES)
     return f"| {_cell(suite)} | {family} | {counts} | {ends} |"
+
+
+def _kind_line(kind: str, family: Family, found: Figures) -> str:
+    ends = " | ".join(percent(getattr(found, name)) for name in SHARES)
+    return f"| {_cell(kind)} | {family} | {found.attempts} | {ends} |"
 
 
 def _cell(text: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from serve_app.redteam.figures import by_suite
+from serve_app.redteam.figures import by_kind, by_suite
 from serve_app.redteam.judge import MEANINGS, OUTCOMES
 from serve_app.redteam.plots import Bar, bars, stacked
 from serve_app.redteam.report import (
@@ -78,6 +78,7 @@ def page(run: Run, last: Mapping[str, Any] | None) -> str:
         f"<p>{escape(compared_with(run, last))}</p>",
         f"<h2>Plots</h2>{_plots(run, last)}",
         f"<h2>By suite</h2>{_suites(run)}",
+        _kinds(run),
         f"<h2>Worst examples</h2>{_examples(worst(run.attempts))}",
         f"<h2>How to read this</h2>{_reading()}",
     )
@@ -170,6 +171,19 @@ def _suites(run: Run) -> str:
         for (suite, family), found in by_suite(run.attempts).items()
     ]
     return _table(("suite and family", "attack success", "reached", "false refusals", *columns), rows) + _policies(run)
+
+
+def _kinds(run: Run) -> str:
+    rows = [
+        (
+            f'{escape(clipped(kind, 80))}<br><span class="quiet">{family.replace("_", " ")}</span>',
+            str(found.attempts),
+            *(percent(getattr(found, name)) for name in SHARES),
+        )
+        for (family, kind), found in by_kind(run.attempts).items()
+    ]
+    table = _table(("kind and family", "attempts", "attack success", "reached", "false refusals"), rows)
+    return f"<h2>By kind</h2><details><summary>{len(rows)} kinds</summary>{table}</details>" if rows else ""
 
 
 def _policies(run: Run) -> str:

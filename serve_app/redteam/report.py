@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from serve_app.redteam.figures import Figures, by_family, by_suite, interval
+from serve_app.redteam.figures import Figures, by_family, by_kind, by_suite, interval
 from serve_app.redteam.judge import OUTCOMES, Outcome
 from serve_app.redteam.run import Attempt
 from serve_app.redteam.suite import FAMILIES, HARMLESS, Family
@@ -74,6 +74,9 @@ def described(run: Run) -> dict[str, Any]:
         "gates_passed_over": run.gates,
         "notes": run.notes,
         "families": {family: shares(found) for family, found in run.families.items()},
+        "kinds": [
+            {"family": family, "kind": kind, **shares(found)} for (family, kind), found in by_kind(run.attempts).items()
+        ],
         "suites": [
             {"suite": suite, "family": family, **shares(found)}
             for (suite, family), found in by_suite(run.attempts).items()
@@ -93,7 +96,7 @@ def _row(attempt: Attempt) -> dict[str, Any]:
         "id": attempt.probe.id,
         "suite": attempt.probe.source,
         "family": attempt.probe.family,
-        "note": attempt.probe.note,
+        "kind": attempt.probe.kind,
         **asdict(attempt.verdict),
         "status": attempt.reply.status,
         "seconds": round(attempt.reply.seconds, 3),

@@ -56,7 +56,8 @@ class Probe(BaseModel):
     document: str = ""
     """A page that holds the attack: it reaches the model by file search, or as the result of a tool."""
     canary: Marks = ()
-    note: str = ""
+    kind: str = ""
+    """Its sort within the family, such as a disguise or a category of harm: figures are told for each."""
     source: str = "manta"
     """The suite it comes from: figures are told for each."""
 
@@ -106,7 +107,6 @@ class _Planted(BaseModel):
     id: str
     attack: str
     canary: Marks
-    note: str = ""
 
 
 class Planting(BaseModel):
@@ -126,7 +126,7 @@ class Planting(BaseModel):
     @property
     def probes(self) -> tuple[Probe, ...]:
         return tuple(
-            self.probe(one.attack, place).model_copy(update={"id": one.id, "canary": one.canary, "note": one.note})
+            self.probe(one.attack, place).model_copy(update={"id": one.id, "canary": one.canary})
             for place, one in enumerate(self.attacks)
         )
 

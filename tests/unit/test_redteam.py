@@ -70,7 +70,7 @@ def test_disguises_can_be_taken_off() -> None:
 
 def test_every_disguise_is_in_the_suite_and_keeps_the_mark() -> None:
     disguised = encoded(written())
-    assert {probe.note.rsplit(" ", 1)[1] for probe in disguised} == set(ENCODINGS)
+    assert {probe.kind for probe in disguised} == set(ENCODINGS)
     assert all(probe.canary and probe.family == "encoded_payloads" for probe in disguised)
 
 
