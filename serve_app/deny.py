@@ -16,7 +16,7 @@ SHORTEST_SPELLED = 4
 _SEPARATORS = "[ ._*|,/·•~+-]"
 _LETTERS = rf"(?<![^\W_])[^\W_](?:{_SEPARATORS}{{1,3}}[^\W_](?![^\W_]))"
 _SPELLED = re.compile(rf"{_LETTERS}{{{SHORTEST_SPELLED - 1},}}")
-_SPELLED_END = re.compile(rf"{_LETTERS}*+{_SEPARATORS}{{0,3}}\Z")
+_SPELLED_OPEN = re.compile(rf"{_LETTERS}*+{_SEPARATORS}{{0,3}}")
 _SEPARATOR = re.compile(_SEPARATORS)
 _LETTER = re.compile(r"[^\W_]")
 
@@ -99,7 +99,8 @@ class DenyList:
             begun = text[start] in self.first_characters and _begins_one(self.phrases, text[start:])
             if begun and not _goes_on(text, start, len(text)):
                 return start
-        run = _SPELLED_END.search(text, max(0, len(text) - self.longest))
+        runs = _SPELLED_OPEN.finditer(text, max(0, len(text) - self.longest))
+        run = next((run for run in runs if run.end() == len(text)), None)
         places = [n for n in range(run.start(), run.end()) if _LETTER.match(text, n)] if run else []
         letters = "".join(text[place] for place in places)
         return next((place for n, place in enumerate(places) if _begins_one(self.spelled, letters[n:])), -1)

@@ -24,24 +24,24 @@ _TELLING_CUES = (
         r"\b(?:no|without(?: any)?|zero|free (?:of|from)(?: all)?|not (?:bound|limited|restricted|constrained"
         r"|confined) (?:by|to)|ignor(?:es?|ing)|bypass(?:es|ing)?"
         r"|beyond|lacks?|unbound by|disregards?|removes?d?|does ?n[o']t (?:have|care about|follow|need)|never cares"
-        r" about|broken free|freed) (?:[\w']+,? ){0,5}"
+        r" about|broken free|freed) (?:[\w']{1,30},? ){0,5}"
         r"(?:restrictions?|filters?|limits|limitations?|rules|guidelines?|morals?|morality|ethics?|ethical"
         r"|censorship|polic(?:y|ies)|boundaries|constraints"
-        r"|regulations|confines|principles|prohibitions|bias(?:es)?)\b|\b(?:ohne|keine(?:rlei)?) (?:\w+"
+        r"|regulations|confines|principles|prohibitions|bias(?:es)?)\b|\b(?:ohne|keine(?:rlei)?) (?:\w{1,30}"
         r" ){0,2}(?:regeln|einschränkungen|filter|grenzen|zensur|moral)\b",
     ),
     (
         "unfiltered unfitred uncensored amoral immoral unethical unhinged jailbreak ruthless unmoral anarchy evil"
         " malicious villain criminal omnipotent unrestricted ungefiltert unzensiert skrupellos",
-        r"\b(?:unfiltr?e?red|uncensored|amoral|immoral|unethical|unhinged|jailbr\w+|ruthless|unmoral|anarchy|evil"
-        r"|malicious|villain\w*|criminal|omnipotent|unrestricted"
-        r"|ungefiltert\w*|unzensiert\w*|skrupellos\w*)\b",
+        r"\b(?:unfiltr?e?red|uncensored|amoral|immoral|unethical|unhinged|jailbr\w{1,30}|ruthless|unmoral|anarchy|evil"
+        r"|malicious|villain\w{0,30}|criminal|omnipotent|unrestricted"
+        r"|ungefiltert\w{0,30}|unzensiert\w{0,30}|skrupellos\w{0,30})\b",
     ),
     (
         "never not cannot can won don doesn doesnt nothing always obey abide verweigern",
-        r"\b(?:never|not|cannot|can't|can not|won't|don't|doesn't|doesnt|don’t|nothing) (?:\w+ ){0,2}(?:refuse"
+        r"\b(?:never|not|cannot|can't|can not|won't|don't|doesn't|doesnt|don’t|nothing) (?:\w{1,30} ){0,2}(?:refuse"
         r"|decline|reject|say no|say (?:that )?(?:it|you|he|she) can|apologi[sz]e"
-        r"|warn|argue|disagree|moral|lecture|censor|judge)\w*|\bnever refuses?\b|\balways (?:answers?|complies"
+        r"|warn|argue|disagree|moral|lecture|censor|judge)\w{0,30}|\bnever refuses?\b|\balways (?:answers?|complies"
         r"|comply|obeys?|sends?|follows?|gives?)\b|\bobey\b|\babide by\b|\bverweiger",
     ),
     (
@@ -72,7 +72,7 @@ _TELLING_CUES = (
     ),
     (
         "lose deduct have start gain minus token cease terminated",
-        r"\b(?:lose|deduct|have|starts? with|gain|minus) (?:\w+ )?\d+ (?:tokens?|points?|lives|power|credits)"
+        r"\b(?:lose|deduct|have|starts? with|gain|minus) (?:\w{1,30} )?\d+ (?:tokens?|points?|lives|power|credits)"
         r"|\btokens? (?:system|will be|are) (?:deduct|taken)|\bcease to exist\b|\bterminated\b",
     ),
     (
@@ -96,18 +96,19 @@ _FAINT_CUES = (
     ),
     (
         "two both 2 classic jailbreak gpt chatgpt normal persona 🔒 🔓",
-        r"\b(?:two|both|2) (?:\w+ )?(?:responses|answers|personas?|personalit|ways|paragraphs|outputs)"
+        r"\b(?:two|both|2) (?:\w{1,30} )?(?:responses|answers|personas?|personalit|ways|paragraphs|outputs)"
         r"|\b(?:CLASSIC|JAILBREAK|GPT|ChatGPT|normal)\]?:|🔒|🔓|\b(?:persona 1|normal chatgpt)\b",
     ),
     (
         "insert your first my the enter write type prompt question request command text query",
-        r"[\[{<(](?:insert|your|first|my|the|enter|write|type)?[\s_]*(?:prompt|question|request|command|text"
-        r"|query)(?: goes)?[\s_]*(?:here)?[\]}>)]"
+        r"[\[{<(](?:insert|your|first|my|the|enter|write|type)?[\s_]{0,3}(?:prompt|question|request|command|text"
+        r"|query)(?: goes)?[\s_]{0,3}(?:here)?[\]}>)]"
         r"|\bmy first (?:prompt|question|command|request|message)\b|\bprompt\s?:\s|\bfirst (?:prompt|question) is\b",
     ),
     (
         "disclaimer desclaimer disclamer warning moralizing lecture cautionary ethical",
-        r"\b(?:disclaimers?|desclaimers?|disclamers?|warnings?|moraliz\w+|lectur\w+|cautionary|ethical (?:concerns"
+        r"\b(?:disclaimers?|desclaimers?|disclamers?|warnings?|moraliz\w{1,30}|lectur\w{1,30}|cautionary|ethical"
+        r" (?:concerns"
         r"|considerations|guidelines|norms|values|principles))\b",
     ),
     (
@@ -116,7 +117,7 @@ _FAINT_CUES = (
     ),
     (
         "hypothetical fictional fictitious imaginary story simulation niccolo machiavelli",
-        r"\b(?:hypothetical|fictional|fictitious|imaginary) (?:\w+ )?(?:story|world|scenario|dialogue|setting"
+        r"\b(?:hypothetical|fictional|fictitious|imaginary) (?:\w{1,30} )?(?:story|world|scenario|dialogue|setting"
         r"|character|universe|robot|conversation|response)|\bwithin the (?:story|simulation)\b|\b(?:niccolo|machiavel)",
     ),
     (
@@ -126,7 +127,7 @@ _FAINT_CUES = (
     ),
     (
         "fuck shit bitch damn ass curse swear profanity slang vulgar",
-        r"\b(?:fuck\w*|shit\w*|bitch|damn|ass|curse|swear\w*|profanity|slang|vulgar)\b",
+        r"\b(?:fuck\w{0,30}|shit\w{0,30}|bitch|damn|ass|curse|swear\w{0,30}|profanity|slang|vulgar)\b",
     ),
     (
         "internet present make verified",

@@ -128,20 +128,22 @@ def plain(text: str) -> str:
     text = unified(text)
     if not text.isascii():
         if _LOOKALIKE.search(text):
-            text = _WORD.sub(_latin, text)
+            text = _latin(text)
         text = text.translate(_QUOTES)
     return _WIDE.sub(lambda gap: gap[0][0] * 2, _SPELLED.sub(_respelled, text))
 
 
-def _latin(word: re.Match[str]) -> str:
-    """A word that mixes Latin letters with look-alikes, or that consists of look-alikes alone, in Latin letters."""
-    letters = word[0]
-    if letters.isascii() or not _LOOKALIKE.search(letters):
-        return letters
-    mixed = any(c.isascii() for c in letters)
-    return letters.translate(_TO_LATIN) if mixed or all(c in LOOKALIKES for c in letters) else letters
+def _latin(text: str) -> str:
+    """Words that mix Latin letters with look-alikes made Latin; amid Latin words those of look-alikes alone too."""
+    text = _WORD.sub(lambda word: word[0].translate(_TO_LATIN) if _ASCII_LETTER.search(word[0]) else word[0], text)
+    if 2 * len(_ASCII_LETTER.findall(text)) > len(text):
+        text = _WORD.sub(
+            lambda word: word[0].translate(_TO_LATIN) if set(word[0]) <= LOOKALIKES.keys() else word[0], text
+        )
+    return text
 
 
+_ASCII_LETTER = re.compile("[A-Za-z]")
 _TO_LATIN = str.maketrans(LOOKALIKES)
 
 

@@ -16,7 +16,7 @@ SUSPECT = re.compile(
     r"|\d(?:\D{0,6}\d){6}"  # seven digits close together: telephone, card, account and security numbers
     r"|\d\.\d{1,3}\.\d{1,3}\.\d"  # IPv4
     r"|:[0-9A-Fa-f]{0,4}:"  # IPv6
-    r"|(?=[\w-]{0,200}\d)[\w-]{16}"  # keys and tokens
+    r"|(?<![\w-])(?=[\w-]*?\d)[\w-]{16,}+"  # keys and tokens
     r"|PRIVATE KEY"
 )
 

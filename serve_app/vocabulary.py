@@ -17,13 +17,13 @@ secret secrets send sentence set several shall she should show shown since some 
 still stop such system take task tell text than that the their them then there these they thing things this those
 three through time today told too tool training translate true two under unfiltered unlock unrestricted until upon
 use used user using verbatim very want was way we well were what when where whether which while who whole why will
-with without word words work world would write written yes you your yours
+with without word words work world would write written yes you your
 aber alle allem allen aller alles als also anderen anweisung anweisungen antwort antworte auch auf aus bei beim
 befehl befehle bin bis bitte danach dann das dass dein deine deinen deiner dem den der des die diese diesen dieser
 dieses dir doch durch ein eine einem einen einer eines entwickler erste etwas frage frei für ganze gegeben gib
 gibt haben hat hier ich ignoriere ihm ihr ihre immer ist jede jetzt kann kannst kein keine können mehr mein meine
 mich mir mit muss nach nicht nichts noch nun nur oben oder ohne passwort regeln sag sage schon schreib schreibe sein
-seine sich sie sind soll sollst system systemprompt text und uns unter vergiss vergesse vom von vor vorher
+seine sich sie sind soll sollst system text und uns unter vergiss vergesse vom von vor vorher
 vorherigen war was weil wenn werden wie wieder wir wird wort zeig zeige zum zur
 """
 
