@@ -1,7 +1,8 @@
 """What a text may not say, decided from its characters alone: pure functions, microseconds, no model."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from serve_app.attack_patterns import RULES, Rule, stem
@@ -45,19 +46,27 @@ def disjoint(text: str, found: Iterable[Finding]) -> tuple[Finding, ...]:
 
     Of the others remains what is suspicious by itself: half a number beside an address must not pass.
     """
-    kept: list[Finding] = []
+    kept: list[Finding] = []  # in the order of the text
     for finding in sorted(found, key=lambda f: (f.start - f.end, -f.score, f.start, f.kind)):
         for start, end in _uncovered(finding, kept):
             if suspicious(text[start:end]):
-                kept.append(replace(finding, start=start, end=end))
-    return tuple(sorted(kept, key=lambda f: f.start))
+                insort(kept, replace(finding, start=start, end=end), key=_start)
+    return tuple(kept)
 
 
-def _uncovered(finding: Finding, kept: Iterable[Finding]) -> list[tuple[int, int]]:
+def _start(finding: Finding) -> int:
+    return finding.start
+
+
+def _uncovered(finding: Finding, kept: Sequence[Finding]) -> list[tuple[int, int]]:
+    """What `kept`, without overlaps and in the order of the text, leaves of a finding."""
     free: list[tuple[int, int]] = []
     start = finding.start
-    for other in sorted(kept, key=lambda f: f.start):
-        if other.end <= start or other.start >= finding.end:
+    for place in range(max(0, bisect_left(kept, finding.start, key=_start) - 1), len(kept)):
+        other = kept[place]
+        if other.start >= finding.end:
+            break
+        if other.end <= start:
             continue
         if start < other.start:
             free.append((start, other.start))
