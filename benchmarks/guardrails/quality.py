@@ -134,17 +134,17 @@ def is_half_in(span: tuple[int, int], others: Sequence[tuple[int, int]]) -> bool
 def false_findings(folder: Path, judge: Judge) -> list[Figure]:
     """On technical pages, where hardly a finding is right; some are: maintainers' names, example addresses."""
     group, figures = "Personal data on technical pages, findings per 500 words", []
-    words, kinds = 0, Counter[str]()
+    read, words, kinds = 0, 0, Counter[str]()
     for site in PAGES:
         pages = texts(folder, site)
         counted = Counter(one["entity"] for result in judge(pages) for one in result["pii"])
         length = sum(len(text.split()) for text in pages)
-        words, kinds = words + length, kinds + counted
+        read, words, kinds = read + len(pages), words + length, kinds + counted
         if length:
             rate = 500 * sum(counted.values()) / length
             figures.append(Figure(group, site.name, rate, len(pages), 1.0, False, unseen(group, site.name), "findings"))
     spread = ", ".join(f"{kind} {500 * count / words:.2f}" for kind, count in kinds.most_common())
     if words:
         total = 500 * sum(kinds.values()) / words
-        figures.append(Figure(group, "all pages", total, words, 1.0, False, None, "findings", spread or "none"))
+        figures.append(Figure(group, "all pages", total, read, 1.0, False, None, "findings", spread or "none"))
     return figures
