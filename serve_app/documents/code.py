@@ -49,6 +49,8 @@ _SECTIONED = {"toml", "ini"}
 _ABOVE = re.compile(r"\s*(?://|/\*|\*|#(?!include|define|if|endif|else|pragma)|--|@|\[\w)")
 """A line that belongs to the definition under it: a comment, a decorator, an annotation."""
 _CONTINUES = re.compile(r"\s*(?:[})\]{]|end\b|else\b|catch\b|finally\b|#|//|/\*|\*|--|fi\b|done\b|esac\b)")
+_DEEPEST = 8
+"""Names in a path; what is defined deeper stands under the eighth."""
 _LONGEST_LINE = 400
 """No definition begins on a longer one, which a machine wrote: the expressions above are not tried on it."""
 
@@ -71,7 +73,7 @@ def read_code(text: str, source: str) -> Document:
     outline = Outline()
     ends = [*(place.line for place in places), len(lines)]
     for place, end in zip([Place(0, ()), *places], ends, strict=True):
-        outline.headings = list(enumerate((path.name, *place.names), start=1))
+        outline.headings = list(enumerate((path.name, *place.names[:_DEEPEST]), start=1))
         outline.add(fenced("\n".join(lines[place.line : end]), language), "code")
     return Document(
         source=source, title=path.name, blocks=outline.finish(), attributes={"programming_language": language}

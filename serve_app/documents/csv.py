@@ -10,6 +10,8 @@ from serve_app.documents.headings import table_rows
 DELIMITERS = ",;\t|"
 MOST_ROWS = 100_000
 """25,000 excerpts, half a minute of one core. The header is not counted."""
+MOST_COLUMNS = 16_384
+"""A spreadsheet has no more."""
 MOST_CELL_CHARACTERS = 128 * 2**10
 _SAMPLE = 64 * 2**10
 _BLOCK_CHARACTERS = 600
@@ -42,6 +44,8 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
         for number, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text)), start=1):
             if number > MOST_ROWS + 1:
                 raise Refusal(f"the table has more than {MOST_ROWS} rows; split it into several files")
+            if len(cells) > MOST_COLUMNS:
+                raise Refusal(f"row {number} has {len(cells)} columns; at most {MOST_COLUMNS} are read")
             if any(cell.strip() for cell in cells):
                 yield number, cells
     except csv.Error as exc:

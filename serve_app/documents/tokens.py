@@ -8,20 +8,30 @@ from serve_app.documents.chunk import Count
 
 MOST_CHARACTERS = 12
 """In a token, on the average of a text; prose has 4 to 5."""
+LONGEST_COUNTED = 20 * 256 * MOST_CHARACTERS
+"""Twenty of the longest texts that the encoder reads."""
 
 
 def token_count(tokenizer_path: Path) -> Count:
     """Counts as the encoder does, without the two tokens it puts around a text.
 
     To the encoder a word of over 100 characters is one unknown token, however long; here it is as many as it would be
-    at MOST_CHARACTERS each, so that no excerpt is a page of base64.
+    at MOST_CHARACTERS each, so that no excerpt is a page of base64. A text of LONGEST_COUNTED characters is not
+    tokenized: that it is too long for an excerpt is certain, and a line of 5 MB would take the parser's memory.
     """
     # one text at a time: threads would cost memory and gain nothing
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     tokenizer = Tokenizer.from_file(str(tokenizer_path))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return lambda text: max(len(tokenizer.encode(text, add_special_tokens=False)), len(text) // MOST_CHARACTERS)
+
+    def count(text: str) -> int:
+        least = len(text) // MOST_CHARACTERS
+        if len(text) >= LONGEST_COUNTED:
+            return least
+        return max(len(tokenizer.encode(text, add_special_tokens=False)), least)
+
+    return count
 
 
 def minilm_tokenizer() -> Path:

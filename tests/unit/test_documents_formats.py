@@ -148,13 +148,14 @@ def test_quoted_lines_and_quotes_stay_in_their_cell() -> None:
 def test_a_table_that_cannot_be_read_names_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "row 3 cannot be read" in str(refusal("a.csv", b"a,b\n1,2\n3," + b"x" * 10 * 2**20))
     assert "quotes must be closed" in str(refusal("a.csv", b'a,b\n1,"' + b"x,y\n" * 50_000))
+    assert "row 1 has 20001 columns" in str(refusal("a.csv", b"a," * 20_000))
     monkeypatch.setattr(tables, "MOST_ROWS", 3)
     assert "more than 3 rows; split it" in str(refusal("a.csv", b"a,b\n1,2\n3,4\n5,6\n7,8\n"))
 
 
 def test_a_table_of_quotes_alone_is_soon_done() -> None:
     """`csv.Sniffer` does not come to an end here."""
-    assert parse("a.csv", b"a,b\n" + b"'\",' " * 20_000)
+    assert parse("a.csv", b"a,b\n" + (b"'\",' " * 100 + b"\n") * 200)
 
 
 def test_what_is_no_text_in_a_table_is_dropped() -> None:
@@ -291,6 +292,11 @@ def test_a_long_function_is_cut_at_its_blank_lines() -> None:
     assert len(cut) > 2
     assert all(one.heading == "a.py > def long" for one in cut)
     assert all(one.text.split("\n")[-2].startswith("    b") for one in cut)
+
+
+def test_a_path_of_names_has_an_end() -> None:
+    nested = "".join(f"{' ' * depth}class C{depth}:\n" for depth in range(30)) + " " * 30 + "pass\n"
+    assert max(len(block.heading) for block in read("a.py", nested).blocks) == 9
 
 
 def test_code_with_fences_in_it_is_one_listing() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from serve_app.documents.document import Refusal
 from serve_app.documents.parser import ParserProcess
-from serve_app.documents.tokens import minilm_tokenizer, token_count
+from serve_app.documents.tokens import LONGEST_COUNTED, MOST_CHARACTERS, minilm_tokenizer, token_count
 
 Make = Callable[..., ParserProcess]
 
@@ -65,7 +65,7 @@ async def test_every_excerpt_tells_its_language_its_files_hash_and_when_it_was_r
     parsed = await make().parse("guide.md", guide)
     told = parsed.excerpts[-1].attributes
     assert set(told) == {"language", "content_hash", "ingested_at"}
-    assert told["content_hash"] == hashlib.sha256(guide.read_bytes()).hexdigest()
+    assert told["content_hash"] == sha256(guide)
     assert before <= float(told["ingested_at"]) <= time.time()
 
 
@@ -75,6 +75,12 @@ async def test_a_large_table_is_read_within_the_limits(make: Make, tmp_path: Pat
     parsed = await make().parse("table.csv", table)
     assert parsed.excerpts[-1].heading.endswith("to 20001")
     assert all(one.text.startswith("| id | name |") for one in parsed.excerpts)
+
+
+def test_a_text_that_cannot_fit_is_not_tokenized() -> None:
+    count = token_count(minilm_tokenizer())
+    assert count("[" * 1_000) == 1_000
+    assert count("[" * LONGEST_COUNTED) == LONGEST_COUNTED // MOST_CHARACTERS
 
 
 async def test_one_process_reads_many_files(make: Make, guide: Path) -> None:
@@ -142,6 +148,10 @@ async def test_the_process_is_not_given_the_services_secrets(
     parser = make()
     await parser.parse("guide.md", guide)
     assert b"sk-secret" not in environment(parser.pid)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def environment(pid: int | None) -> bytes:
