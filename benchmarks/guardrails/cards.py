@@ -60,11 +60,11 @@ def unseen(group: str, name: str) -> float | None:
 
 
 def indirect(name: str) -> float | None:
-    """Found of BIPIA's attacks, or touched of the clean passages of an average site, which set the threshold."""
+    """Found of BIPIA's attacks, or touched of the clean passages of an average site, which set the threshold; `packages` only trains."""
     if name == "bipia, planted":
         return at(INSPECTOR, "figures", "found, by source", "bipia", "share")
     sites = at(INSPECTOR, "figures", "clean passages flagged") or {}
-    shares = [figure["share"] for figure in sites.values()]
+    shares = [figure["share"] for site, figure in sites.items() if site != "packages"]
     return sum(shares) / len(shares) if shares and name == "clean passages touched" else None
 
 
