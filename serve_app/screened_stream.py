@@ -66,6 +66,8 @@ class Strand:
     """An escape that goes on."""
     _before: str = ""
     _dropping_until: re.Pattern[str] | None = None
+    _dropped_to: int = 0
+    """Up to here, as written, a secret that goes on is dropped."""
     _traces: tuple[Trace | Decoded, ...] = ()
 
     def __post_init__(self) -> None:
@@ -184,6 +186,8 @@ class Strand:
                 cut = max(cut, end)
                 masked.append(replace(edit, end=end))
         self._edit(masked)
+        if self._dropping_until is not None:
+            self._dropped_to = self.edits[-1].end
         self._release(cut)
 
     def _drops(self, *, at_end: bool) -> bool:
@@ -197,7 +201,9 @@ class Strand:
         else:
             dropped = ending.start() if until is WHITE_SPACE else ending.end()
             self._dropping_until = None
-        self._edit([Edit(0, dropped, "")])
+        end = self._ends[dropped - 1] if ending is not None and until is KEY_ENDS else self._place(dropped)
+        self.edits.append(Edit(self._dropped_to, end, ""))
+        self._dropped_to = end
         self._release(dropped)
         return ending is None
 
