@@ -37,7 +37,8 @@ def show(console: Console, verdict: dict[str, Any], text: str) -> None:
     ranked = sorted(verdict["category_scores"].items(), key=lambda scored: (-scored[1], scored[0]))
     for name, score in ranked:
         is_over = verdict["categories"][name]
-        table.add_row(name, f"{score:.3f}", "over its threshold" if is_over else "", style="red" if is_over else None)
+        remark = ("found" if name == "pii" else "over its threshold") if is_over else ""
+        table.add_row(name, f"{score:.3f}", remark, style="red" if is_over else None)
     console.print(table)
     if verdict["pii"]:
         found = Table("personal data", "from", "to", "score", "text")
