@@ -22,7 +22,7 @@ TAG = (
     r"<!--.*?-->|</?(?:div|p|br|img|span|a|details|summary|center|table|tr|td|th|thead|tbody|ul|ol|li|hr|h\d)\b[^<>]*>"
 )
 EDGE_TAGS = re.compile(rf"^(?:\s|\[!\w+\]|{TAG})+|(?:\s|{TAG})+$", re.DOTALL | re.IGNORECASE)
-LINK = re.compile(r"!?\[(?:[^\[\]]|!?\[[^\]]*\](?:\([^)]*\))?)*\](?:\([^)]*\)|\[[^\]]*\])?|https?://\S+")
+LINK = re.compile(r"!?\[(?:[^\[\]]|!?\[[^\]]*\](?:\([^)]*\))?)*+\](?:\([^)]*\)|\[[^\]]*\])?|https?://\S+")
 IMAGE = re.compile(r"!\[[^\]]*\]\([^)]*\)|<img\b", re.IGNORECASE)
 WORD = re.compile(r"[^\W\d_]{2,}")
 
