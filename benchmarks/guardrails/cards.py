@@ -60,7 +60,7 @@ def unseen(group: str, name: str) -> float | None:
 
 
 def indirect(name: str) -> float | None:
-    """Found of BIPIA's attacks; touched of the clean passages of an average site, less `packages`, which only trains."""
+    """Found of BIPIA's attacks; of clean passages, those touched at an average site (`packages` only trains)."""
     if name == "bipia, planted":
         return at(INSPECTOR, "figures", "found, by source", "bipia", "share")
     sites = at(INSPECTOR, "figures", "clean passages flagged") or {}
