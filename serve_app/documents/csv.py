@@ -58,7 +58,7 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
 def _delimiter(text: str) -> str:
     """The one that gives the most rows of a sample the same number of columns, more than one; else a comma.
 
-    Not `csv.Sniffer`: its expressions take minutes on some 60 KiB of quotes.
+    Not `csv.Sniffer`: its expressions take 4 s on 60 KiB of quotes, and it takes letters for delimiters.
     """
     sample = text[:_SAMPLE]
     whole = sample[: sample.rfind("\n") + 1] if len(text) > _SAMPLE else sample

@@ -2,6 +2,7 @@ import io
 import re
 
 import docx
+from docx.opc.exceptions import OpcError
 from docx.table import Table
 from docx.text.paragraph import Paragraph
 
@@ -23,7 +24,7 @@ def read_docx(content: bytes, source: str, title: str) -> Document:
             reader.read(element)
         reader.flush()
         stated = str(opened.core_properties.title or "").strip()
-    except DAMAGE as exc:
+    except (*DAMAGE, OpcError) as exc:
         raise Refusal(f"the Word document is damaged ({type(exc).__name__}: {exc})") from exc
     return Document(source=source, title=stated or outline.first_title or title, blocks=outline.finish())
 

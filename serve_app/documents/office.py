@@ -3,18 +3,15 @@
 import io
 import zipfile
 
-from docx.opc.exceptions import OpcError
-from pptx.exc import PythonPptxError
-
 from serve_app.documents.document import Refusal
 
 MOST_UNPACKED_BYTES = 200 * 2**20
 MOST_PARTS = 10_000
 DAMAGE = (
-    zipfile.BadZipFile, OpcError, PythonPptxError, SyntaxError, ValueError, KeyError, IndexError, AttributeError,
-    TypeError, NotImplementedError, OSError,
+    zipfile.BadZipFile, SyntaxError, ValueError, KeyError, IndexError, AttributeError, TypeError, NotImplementedError,
+    OSError,
 )  # fmt: skip
-"""What the libraries raise for a damaged file; lxml's own syntax errors are SyntaxErrors."""
+"""What both libraries raise for a damaged file, beside errors of their own; lxml's syntax errors are SyntaxErrors."""
 
 
 def check_archive(content: bytes, *, part: str, noun: str, extension: str) -> None:

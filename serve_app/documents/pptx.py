@@ -4,6 +4,7 @@ from typing import Any
 
 import pptx
 from pptx.enum.shapes import PP_PLACEHOLDER
+from pptx.exc import PythonPptxError
 
 from serve_app.documents.document import Document, Refusal
 from serve_app.documents.headings import Outline, table_rows
@@ -26,7 +27,7 @@ def read_pptx(content: bytes, source: str, title: str) -> Document:
             outline.headings.clear()
             _read_slide(slide, outline)
         stated = str(opened.core_properties.title or "").strip()
-    except DAMAGE as exc:
+    except (*DAMAGE, PythonPptxError) as exc:
         raise Refusal(f"the presentation is damaged ({type(exc).__name__}: {exc})") from exc
     # what a new file of PowerPoint and of its imitators is called
     stated = "" if stated == "PowerPoint Presentation" else stated
