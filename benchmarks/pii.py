@@ -25,7 +25,7 @@ RESULT = ROOT / "benchmarks" / "results" / "pii.json"
 QUESTION = (
     "Hello, my name is Jane Kowalski and I live at 12 Station Road, Leeds. I ordered a table from Nordwind GmbH on "
     "Monday, but the parcel went to Herr Schneider in Hamburg instead. Please call me on 0171 2345678 or write to "
-    "jane.k@example.com. My husband Peter can be reached too; the order is AB-1234."
+    "jane.k@example.com. My husband Peter can be reached too; the order is AB-123456."
 )
 """300 characters with a finding in every sentence: the dear case."""
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pycrfsuite
 
-from serve_app.names.features import Features, features
+from serve_app.names.features import Features, Seen, features
 from serve_app.names.gazetteers import SORTS, Gazetteers
 from serve_app.names.words import Word, lower_case, stretches
 from serve_app.turn import Finding
@@ -67,14 +67,22 @@ class NameTagger:
     def find(self, text: str) -> list[Finding]:
         """In the order of the text, not overlapping. `score`: the highest probability of a word in it."""
         lower = lower_case(text)
-        words = [list(words) for words in stretches(text)]
+        seen: dict[str, Seen] = {}
+        words: list[Word] = []
         found: list[Finding] = []
-        for stretch in words:
-            found += self._stretch(text, stretch, lower)
+        for stretch in stretches(text):
+            if any(self._could_name(word.text) for word in stretch):
+                words += stretch
+                found += self._labelled(text, stretch, features(stretch, self._lists, lower, seen))
         return self._again(words, found)
 
-    def _stretch(self, text: str, words: Sequence[Word], lower: frozenset[str]) -> list[Finding]:
-        rows = features(words, self._lists, lower)
+    def _could_name(self, word: str) -> bool:
+        """Not so a word of the language that is in no other list; a stretch of such words alone costs nothing."""
+        if word.isalpha():
+            return len(word) > 1 and self._lists.flags.get(word.lower(), "") != "C"
+        return len(word) > 2 and word[0].isalnum()
+
+    def _labelled(self, text: str, words: Sequence[Word], rows: list[Features]) -> list[Finding]:
         found: list[Finding] = []
         with self._lock:
             self._tagger.set(rows)
@@ -97,27 +105,20 @@ class NameTagger:
                 if probability >= self._thresholds[label[2:]]:
                     yield word, label, min(probability, 1.0)
 
-    def _again(self, stretched: Iterable[list[Word]], found: list[Finding]) -> list[Finding]:
-        """Also every later mention, by one name alone, of a person found with certainty."""
-        people = [finding for finding in found if finding.kind == "PERSON" and finding.score >= SURE]
-        if not people:
-            return found
-        words = [word for stretch in stretched for word in stretch]
-        starts = {word.start: position for position, word in enumerate(words)}
+    def _again(self, words: Iterable[Word], found: list[Finding]) -> list[Finding]:
+        """Also every other mention, by one name alone, of a person found with certainty."""
         known: dict[str, float] = {}
-        for finding in people:
-            for word in words[starts[finding.start] :]:
-                if word.start >= finding.end:
-                    break
-                if self._is_a_name(word.text):
-                    known[word.text] = max(known.get(word.text, 0.0), finding.score)
-        taken = {position for finding in found for position in range(finding.start, finding.end)}
-        again = [
-            Finding("PERSON", word.start, word.end, known[word.text])
-            for word in words
-            if word.text in known and word.start not in taken
-        ]
-        return sorted([*found, *again], key=lambda finding: finding.start)
+        outside: list[Word] = []
+        position = 0
+        for word in words:
+            while position < len(found) and found[position].end <= word.start:
+                position += 1
+            if position == len(found) or word.start < found[position].start:
+                outside.append(word)
+            elif found[position].kind == "PERSON" and found[position].score >= SURE and self._is_a_name(word.text):
+                known[word.text] = max(known.get(word.text, 0.0), found[position].score)
+        again = [Finding("PERSON", word.start, word.end, known[word.text]) for word in outside if word.text in known]
+        return sorted([*found, *again], key=lambda finding: finding.start) if again else found
 
     def _is_a_name(self, word: str) -> bool:
         """Rather than a title, an initial or a word of the language that happens to be one."""

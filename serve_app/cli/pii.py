@@ -22,7 +22,7 @@ Output = Annotated[Path, typer.Option(help="File to write; its description goes 
 def train(
     data: Data = Path("data"),
     output: Output = Path("names.npz"),
-    texts: Annotated[int, typer.Option(help="Invented texts to learn from.", min=100)] = 30_000,
+    texts: Annotated[int, typer.Option(help="Invented texts to learn from.", min=100)] = 12_000,
     workers: Annotated[int, typer.Option(help="Models trained at the same time, one core each.", min=1)] = 2,
 ) -> None:
     """Train the model and four more that judge it; about ten minutes on two cores."""

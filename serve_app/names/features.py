@@ -12,8 +12,8 @@ from serve_app.names.words import Word
 Features = list[str]
 
 
-class _Seen(NamedTuple):
-    """What a word adds to its own features and to its neighbours'."""
+class Seen(NamedTuple):
+    """What a word adds, wherever it stands in a text, to its own features and to its neighbours'."""
 
     form: str
     shape: str
@@ -27,17 +27,16 @@ class _Seen(NamedTuple):
 
 
 _JOINTS = (("j--", "j-+"), ("j+-", "j++"))
-_NOTHING = _Seen("?", "?", "-", [], ("-w?", "-s?", "-f-"), ("+w?", "+s?", "+f-"), "=w?", "*w?")
+_NOTHING = Seen("?", "?", "-", [], ("-w?", "-s?", "-f-"), ("+w?", "+s?", "+f-"), "=w?", "*w?")
 
 
-def features(words: Sequence[Word], lists: Gazetteers, lower: frozenset[str]) -> list[Features]:
+def features(words: Sequence[Word], lists: Gazetteers, lower: frozenset[str], seen: dict[str, Seen]) -> list[Features]:
     """One list of features per word of a stretch.
 
     `lower`: words the whole text writes in lower case somewhere: `Head Node` is no person where `a head node` stands
-    nearby.
+    nearby. `seen`: what earlier stretches of the same text had in them; it grows.
     """
-    seen: dict[str, _Seen] = {}
-    row: list[_Seen] = [_NOTHING, _NOTHING]
+    row: list[Seen] = [_NOTHING, _NOTHING]
     for word in words:
         if (known := seen.get(word.text)) is None:
             known = seen[word.text] = _seen(word.text, lists, lower)
@@ -72,7 +71,7 @@ def features(words: Sequence[Word], lists: Gazetteers, lower: frozenset[str]) ->
     return made
 
 
-def _seen(word: str, lists: Gazetteers, lower: frozenset[str]) -> _Seen:
+def _seen(word: str, lists: Gazetteers, lower: frozenset[str]) -> Seen:
     if not word.isascii():
         word = word.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no text to crfsuite
     low = word.lower()
@@ -87,7 +86,7 @@ def _seen(word: str, lists: Gazetteers, lower: frozenset[str]) -> _Seen:
         own += ["p" + low[:2], "q" + low[:3], "e" + low[-2:], "r" + low[-3:], "t" + low[-4:], f"es{shape}{low[-3:]}"]
     before = ("-w" + form, "-s" + shape, "-f" + flags)
     after = ("+w" + form, "+s" + shape, "+f" + flags)
-    return _Seen(form, shape, flags, own, before, after, "=w" + form, "*w" + form)
+    return Seen(form, shape, flags, own, before, after, "=w" + form, "*w" + form)
 
 
 def _shape(word: str) -> str:

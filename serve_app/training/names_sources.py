@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.training.names_examples import Labelled, templates
-from serve_app.training.names_pools import cities, countries, latin, names, word_lists
+from serve_app.training.names_pools import cities, countries, latin, names, vocabulary, word_lists
 from serve_app.training.names_values import Values
 
 ROWS = "presidio-research/synth_dataset_v2.jsonl"
@@ -32,6 +32,8 @@ SLOTS = {
     "ZIP_CODE": "zip", "US_DRIVER_LICENSE": "id",
 }  # fmt: skip
 """What fills a public template's placeholder."""
+LARGE = 300_000
+"""Inhabitants."""
 _LETTERS = re.compile(r"[^\W\d_]+")
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
@@ -103,15 +105,21 @@ def manual() -> list[str]:
 
 
 def word_lists_of(folder: Path) -> dict[str, list[str]]:
-    """The gazetteers: Faker's names, GeoNames' towns, and the words that texts write in lower case rather than not."""
+    """The gazetteers: Faker's names, GeoNames' towns, and words that are no names.
+
+    A word of the language is a place only where it is a large town: `Normal`, Illinois, is an adjective first.
+    """
     first, last = names()
     own = word_lists()
-    towns = [town for town, _, _ in cities() if latin(town)]
+    common = _common(folder)
+    named = {name.lower() for name in (*first, *last)}
+    common |= {noun.lower() for noun in own["nomen"]} | (vocabulary() - named)
+    towns = [town for town, _, people_there in cities() if people_there > LARGE or town.lower() not in common]
     return {
         "first": first,
         "last": last,
-        "place": sorted({*towns, *countries(), *own["country"], *own["land"], *own["state"]}),
-        "common": sorted(_common(folder) | {noun.lower() for noun in own["nomen"]}),
+        "place": sorted({*filter(latin, towns), *countries(), *own["country"], *own["land"], *own["state"]}),
+        "common": sorted(common),
     }
 
 
