@@ -95,15 +95,18 @@ class DenyList:
 
     def _opened(self, text: str) -> int:
         """Where the end of this text may be the beginning of a phrase, -1 when nowhere."""
+        written = -1
         for start in range(max(0, len(text) - self.longest), len(text)):
             begun = text[start] in self.first_characters and _begins_one(self.phrases, text[start:])
             if begun and not _goes_on(text, start, len(text)):
-                return start
+                written = start
+                break
         runs = _SPELLED_OPEN.finditer(text, max(0, len(text) - self.longest))
         run = next((run for run in runs if run.end() == len(text)), None)
         places = [n for n in range(run.start(), run.end()) if _LETTER.match(text, n)] if run else []
         letters = "".join(text[place] for place in places)
-        return next((place for n, place in enumerate(places) if _begins_one(self.spelled, letters[n:])), -1)
+        spelled = next((place for n, place in enumerate(places) if _begins_one(self.spelled, letters[n:])), -1)
+        return min((place for place in (written, spelled) if place >= 0), default=-1)
 
 
 def _begins_one(phrases: tuple[str, ...], beginning: str) -> bool:

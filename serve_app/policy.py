@@ -112,7 +112,7 @@ class GuardrailSettings(Section):
     sessions: SessionSettings = SessionSettings()
     classifier_down: Literal["pass", "refuse"] = "pass"
     """Without the classifier, lexical rules alone decide on attacks (and a header says so), or nothing passes."""
-    window_chars: int = Field(default=256, gt=0)
+    window_chars: int = Field(default=256, ge=64)
     """Most characters of an answer held back while they could still become a finding."""
     deadline_ms: int = Field(default=10_000, gt=0)
     """Wait for the screener, and for a new one in place of one that died, before the answer is a 503."""

@@ -18,6 +18,7 @@ SUSPECT = re.compile(
     r"|\d\.\d{1,3}\.\d{1,3}\.\d"  # IPv4
     r"|:[0-9A-Fa-f]{0,4}:"  # IPv6
     r"|(?<![\w-])(?=[\w-]*?\d)[\w-]{16,}+"  # keys and tokens
+    r"|(?:AKIA|ASIA|AIza|gh[pousr]_|github_pat_|xox[abeposr]-|glpat-|hf_|[sr]k_(?:live|test)_|eyJ)[\w-]{6}"
     r"|PRIVATE KEY"
 )
 

@@ -1,6 +1,7 @@
 """Personal data, secrets and names: Presidio's pattern recognizers, a model of names, a policy's own entities."""
 
 import asyncio
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,13 @@ from serve_app.turn import Finding, Scope, Screening
 
 SURROUNDINGS = 120
 """Characters around a suspicious place that Presidio is shown; the rest of a long text costs nothing."""
+
+
+HALF = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair, which JSON can spell and no library here can encode."""
+STRETCH = 2_000
+OVERLAP = 400
+"""Characters; longer than any finding but a key block, with the words that introduce it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +75,10 @@ class PresidioScreener:
     def examine(self, text: str, scope: Scope = ANY) -> Screening:
         """One text, on the calling thread. Raises KeyError for a policy that the settings do not have."""
         wanted = self._wanted[scope.policy]
-        kinds = wanted.answer if scope.answer else wanted.question
-        return Screening(self._findings(text, wanted.own, kinds), lexical_policy(text, wanted.deny))
+        text = HALF.sub("\ufffd", text)
+        if scope.answer:  # Denied phrases are cut where the answer streams, and an engine attacks nobody.
+            return Screening(self._findings(text, wanted.own, wanted.answer))
+        return Screening(self._findings(text, wanted.own, wanted.question), lexical_policy(text, wanted.deny))
 
     def _findings(self, text: str, own: OwnEntities, kinds: frozenset[str]) -> tuple[Finding, ...]:
         patterned = tuple(f for f in disjoint(text, self._patterned(text, kinds)) if _names_a_host(text, f))
@@ -85,7 +95,7 @@ class PresidioScreener:
         entities = [kind for kind in RECOGNIZERS if kind in kinds]
         if not entities:
             return
-        for start, end in _suspicious_parts(text):
+        for start, end in _bounded(text, _suspicious_parts(text)):
             part = text[start:end]
             for result in self._analyzer.analyze(
                 part, language=LANGUAGE, entities=entities, score_threshold=self._min_score
@@ -100,10 +110,24 @@ def _names_a_host(text: str, finding: Finding) -> bool:
     return finding.kind != "IP_ADDRESS" or any(letter.isdigit() for letter in text[finding.start : finding.end])
 
 
+def _bounded(text: str, parts: Iterable[tuple[int, int]]) -> Iterable[tuple[int, int]]:
+    """Long parts as overlapping stretches: Presidio compares every finding with every word of what it is shown.
+
+    A key block has no such bound, and few findings: it stays whole.
+    """
+    for start, end in parts:
+        if end - start <= STRETCH or "PRIVATE KEY" in text[start:end]:
+            yield start, end
+        else:
+            yield from ((at, min(end, at + STRETCH)) for at in range(start, end - OVERLAP, STRETCH - OVERLAP))
+
+
 def _suspicious_parts(text: str) -> list[tuple[int, int]]:
     """Stretches that can hold a finding, with their surroundings, widened to white space."""
     parts: list[tuple[int, int]] = []
     for match in SUSPECT.finditer(text):
+        if parts and match.end() + SURROUNDINGS <= parts[-1][1]:
+            continue  # Inside already: a long word is walked once, not for every match in it.
         start, end = _widened(text, match.start(), match.end())
         if parts and start <= parts[-1][1]:
             parts[-1] = (parts[-1][0], max(end, parts[-1][1]))

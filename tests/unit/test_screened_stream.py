@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.streams import run
+from benchmarks.streams_made import KINDS, known_values
 from serve_app.adapters.memory_screener import MemoryScreener
 from serve_app.answer_policy import AnswerPolicy
 from serve_app.errors import ScreenerUnavailable
@@ -533,3 +535,15 @@ async def test_at_most_a_window_is_held(text: str, cuts: list[int], prose: bool)
         left += len(text_of(await screened.take(Delta({"content": piece}))))
         invisible = sum(unified(character) == "" for character in text)
         assert taken - left <= 64 + len(piece) + invisible
+
+
+# ---- whole answers, made by a seed
+
+
+async def test_nothing_leaks_from_three_hundred_made_answers() -> None:
+    screener = MemoryScreener()
+    values = await known_values(screener, 40)
+    assert min(map(len, values.values())) > 10
+    outcome, _ = await run(300, screener, values)
+    assert outcome.planted.keys() == set(KINDS)
+    assert not +outcome.leaked and not outcome.differing
