@@ -34,6 +34,9 @@ REGION = 1_500
 """Characters of a text that count as one passage, about: a chunk of the index is one, a tool result may be many."""
 SUSPECTS = 3
 """Sentences of a region that are encoded."""
+FLOOR = -3.0
+"""Lexical logit below which a sentence is not encoded. Of clean chunks 68 % have no other sentence, of BIPIA's planted
+attacks 1.2 %."""
 MOST_SUSPECTS = 12
 """Of a whole text, however long: what bounds the encoder's work."""
 NEIGHBOURS = 360
@@ -109,7 +112,10 @@ class Inspector:
     """The probability at and above which a passage is poisoned."""
 
     def read(self, texts: Sequence[str], encode: Encode) -> Floats:
-        """Shape (len(texts),): probability that a request stands in the text that is not its own. 0 without words."""
+        """Shape (len(texts),): probability that a request stands in the text that is not its own.
+
+        0 where no sentence reads like a request: then nothing is encoded.
+        """
         marked = [self.suspects(text) for text in texts]
         logits = self.judged([suspect for suspects, _ in marked for suspect in suspects], encode)
         ends = np.cumsum([len(suspects) for suspects, _ in marked])
@@ -124,7 +130,7 @@ class Inspector:
         scaled = self.slope * logit + self.intercept - self.crowd * float(np.log(max(regions, 1)))
         return float(1 / (1 + np.exp(-np.clip(scaled, -60, 60))))
 
-    def suspects(self, text: str) -> tuple[list[Suspect], int]:
+    def suspects(self, text: str, floor: float = FLOOR) -> tuple[list[Suspect], int]:
         """The sentences to encode, worst first, and the number of regions of the text."""
         parts = sentences(text)
         if not parts:
@@ -135,7 +141,7 @@ class Inspector:
         for start, end in bounds:
             order = start + np.argsort(-logits[start:end], kind="stable")
             region, ranks = parts[start:end], (order - start).tolist()
-            for rank in ranks[:SUSPECTS]:
+            for rank in (rank for rank in ranks[:SUSPECTS] if logits[start + rank] >= floor):
                 place = rank / max(end - start - 1, 1)
                 found.append(Suspect(region[rank], float(logits[start + rank]), rest_of(region, rank, ranks), place))
         found.sort(key=lambda suspect: -suspect.logit)

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from serve_app.indirect import Encode, Floats, Inspector, Judge, Lexicon, Suspect, layout, traits
+from serve_app.indirect import FLOOR, Encode, Floats, Inspector, Judge, Lexicon, Suspect, layout, traits
 from serve_app.training.indirect_examples import (
     FOLDS,
     LICENCES,
@@ -43,7 +43,7 @@ UNITS = 64
 SEEDS = (0, 1, 2)
 EPOCHS = 6
 LOWEST = -30.0
-"""Logit of a passage without suspects."""
+"""Logit of a passage without suspects, and below that of any sentence."""
 PLACES = ("start", "middle", "end")
 PLANTS = {"bipia-text": 9, "bipia-code": 6}
 """Pages that each request of a source is planted in; 2 for the others."""
@@ -119,12 +119,14 @@ def passages(inspector: Inspector, fold: int, pages: Sequence[Chunk], asked: Seq
     for page in pages:
         if page.fold == fold:
             hosts[page.site].append(page)
-            yield Passage("", page.site, "", tuple(inspector.suspects(page.text)[0]))
+            yield Passage("", page.site, "", tuple(inspector.suspects(page.text, LOWEST)[0]))
     chance = random.Random(fold)
     for one in asked if hosts else ():
         if one.fold == fold:
             for site, place, text in placed(one, hosts, chance):
-                hits = [suspect for suspect in inspector.suspects(text)[0] if one.stands_in(suspect.sentence.text)]
+                hits = [
+                    suspect for suspect in inspector.suspects(text, LOWEST)[0] if one.stands_in(suspect.sentence.text)
+                ]
                 # Of a long prompt most sentences are ordinary ones.
                 yield Passage(one.source, site, place, tuple(hits[:1] if one.is_long else hits), place == "shown")
 
@@ -135,7 +137,9 @@ def out_of_fold(folds: Sequence[tuple[list[Passage], Floats]]) -> Verdicts:
         others = [seen for number, seen in enumerate(folds) if number != fold]
         judge = fit_judge([one for seen, _ in others for one in seen], np.concatenate([rows for _, rows in others]))
         logits = iter(judge.logits(rows).tolist())
-        verdicts += [(one, max((next(logits) for _ in one.suspects), default=LOWEST)) for one in found]
+        # In service what is below the floor is not encoded; the judge learns from it all the same.
+        read = [[logit for one, logit in zip(p.suspects, logits, strict=False) if one.logit >= FLOOR] for p in found]
+        verdicts += [(one, max(above, default=LOWEST)) for one, above in zip(found, read, strict=True)]
     return verdicts
 
 
