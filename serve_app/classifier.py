@@ -27,6 +27,10 @@ class Encodes(Protocol):
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
 
+    def states(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+
+    def read(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+
 
 class EmbeddedClassifier:
     """All work happens in one thread of its own, in slices; slices and questions take turns.
@@ -46,7 +50,8 @@ class EmbeddedClassifier:
         # Here, so that a process with the Triton backend does not load ONNX Runtime.
         from serve_app.adapters.encoder import Encoder, ensure
 
-        return cls(Encoder(ensure(encoder_root), threads), Heads.load(heads))
+        loaded = Heads.load(heads)
+        return cls(Encoder(ensure(encoder_root), threads, loaded.branch), loaded)
 
     @property
     def heads(self) -> Heads:
@@ -62,7 +67,15 @@ class EmbeddedClassifier:
         return np.concatenate(rows)
 
     async def score(self, texts: tuple[str, ...]) -> tuple[Scores, ...]:
-        return tuple([(await self.classify(text)).scores for text in texts])
+        found: dict[int, Scores] = {}
+        # Texts of like length share a slice: every text of a call is padded to its longest.
+        order = sorted(range(len(texts)), key=lambda position: len(texts[position]))
+        for start in range(0, len(order), SLICE):
+            positions = order[start : start + SLICE]
+            part = tuple(texts[position] for position in positions)
+            scores = await self._run(_call(lambda part: self._heads.read(part, self._encoder.states), part))
+            found.update(zip(positions, scores, strict=True))
+        return tuple(found[position] for position in range(len(texts)))
 
     async def inspect(self, texts: tuple[str, ...]) -> tuple[float, ...]:
         return tuple([0.0 for _ in texts])
@@ -72,8 +85,9 @@ class EmbeddedClassifier:
         self._thread.shutdown(cancel_futures=True)
 
     def _signals(self, text: str) -> Signals:
-        embeddings, scores = self._heads.read((text,), self._encoder.encode)
-        return Signals(embeddings[0], {name: float(values[0]) for name, values in scores.items()})
+        embeddings, states = self._encoder.read((text,))
+        (scores,) = self._heads.read((text,), self._encoder.states, states)
+        return Signals(embeddings[0], scores)
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         try:

@@ -1,198 +1,175 @@
-"""What a text is, read from its words, its characters and its embedding: one logistic head per question asked.
+"""What a text is: one probability per question asked of it, read from its words and from the encoder's branch.
 
 numpy and the standard library only: Triton's Python backend imports this file under numpy 1.26.
 """
 
 import json
 import re
-import unicodedata
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Buckets = NDArray[np.uint32]
-Encode = Callable[[Sequence[str]], Floats]
+from serve_app import lexicon
+from serve_app.lexicon import Floats, Lexicon, normalised, windows
+from serve_app.normalisation import views
+
+Look = Callable[[Sequence[str]], Floats]
+"""Shape (len(texts), 768): the branch's states of what the encoder reads of each text, `Encoder.states`."""
+Scores = Mapping[str, float]
 
 SHIPPED = Path(__file__).with_name("heads.npz")
 """The heads that come with Manta; `heads.json` beside it says what trained them and how good they are."""
 
-NAMES = ("injection", "difficulty")
-BLOCK = 2**15
-"""Buckets of each kind of feature: words first, then characters."""
-WORD_SIZES = (1, 2, 3)
-BYTE_SIZES = (2, 3, 4, 5)
+ATTACKS = ("prompt_injection", "jailbreak")
+HARMS = ("hate", "harassment", "self-harm", "violence", "illicit", "sexual")
+NAMES = (*ATTACKS, *HARMS, "difficulty")
 
-WINDOW = 300
-"""Characters of one lexical window; they overlap by half, so any attack of 150 characters stands whole in one."""
+OUTPUTS = ("attack", "jailbreak", "harm", *HARMS, "difficulty")
+"""What is learned: an attack or not, and of attacks whether it is a jailbreak; harm or not, and of harm which."""
+ATTACK, JAILBREAK, HARM, DIFFICULTY = (OUTPUTS.index(name) for name in ("attack", "jailbreak", "harm", "difficulty"))
+KINDS = slice(HARM + 1, DIFFICULTY)
+
 REACHED = 8
 """Windows that the encoder's 256 tokens cover, about. Of the rest of a text, the suspects are read."""
-SUSPECTS = 3
-SUSPECT_ODDS = 0.25
-"""A suspect's odds count this much: the worst of a hundred sentences looks bad by chance. In texts of fold 0, 1 found
-0.74 of the planted attacks and flagged 0.10 of the benign pages, 0.25 found 0.56 and flagged 0.05."""
-SHORTEST = 30
-"""Characters below which a sentence is joined to the one before it."""
+COVERED = 1_200
+"""Characters that the encoder's 256 tokens cover, about."""
+SUSPECTS = {ATTACK: 4, HARM: 2}
+"""Windows of a long text that are encoded, by the output that they are suspected of."""
+SUSPECT_ODDS = 0.5
+"""A suspect's odds count this much: the worst of a hundred windows looks bad by chance."""
 END = 600
 """Characters of each end of a text that `difficulty` is read from."""
+BATCH = 8
+"""Stretches of one call to the encoder; they are of like length."""
 
-LEXICAL_SHARE = 2 / 3
-"""Of the joint logit. Out of fold, 2 / 3 kept 0.77 of the attacks at 1 % false positives, 1 / 2 kept 0.74."""
-
-_WORD = re.compile(r"\w+")
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n+")
-_SPACE = re.compile(r"\s+")
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f\ufeff\U000e0000-\U000e007f]")
-_SPELLED = re.compile(r"(?<!\w)(?:\w[ .\-_*]){4,}\w(?!\w)")
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The weighted mean of two logits: one linear in the lexical features, one linear in the embedding."""
-
-    lexical: Floats
-    """Shape (2 * BLOCK,)."""
-    lexical_bias: float
-    embedding: Floats
-    """Shape (dimension,)."""
-    embedding_bias: float
-    slope: float
-    intercept: float
-    """Platt's scaling of the joint logit to a probability."""
-
-    def probability(self, lexical: float, seen: Floats) -> float:
-        """`lexical`: the highest lexical logit of the text's windows; `seen`: its embedding."""
-        semantic = float(self.embedding @ seen) + self.embedding_bias
-        return _sigmoid(self.slope * (LEXICAL_SHARE * lexical + (1 - LEXICAL_SHARE) * semantic) + self.intercept)
+_NO_LETTERS = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    heads: Mapping[str, Head]
-    idf: Floats
-    """Shape (2 * BLOCK,): inverse document frequency of each bucket, 0 where training never saw it."""
+    lexicon: Lexicon
+    weights: Floats
+    """Shape (outputs, 768): linear in the branch's state."""
+    biases: Floats
+    """Shape (outputs,)."""
+    joints: Floats
+    """Shape (outputs, 3): the joint logit's share of the lexicon's, its share of the branch's, and a constant."""
+    branch: Mapping[str, Floats]
+    """Weights of the encoder's upper layers as trained for the heads, by their names."""
     thresholds: Mapping[str, float]
-    """The probability at and above which the head says yes."""
+    """The probability at and above which a head says yes."""
+
+    def read(self, texts: Sequence[str], look: Look, states: Floats | None = None) -> tuple[Scores, ...]:
+        """The probabilities of each text, by head, over all of it and of what is hidden in it.
+
+        `states`: the branch's of the texts themselves, where the caller has them already.
+        """
+        seen = look(texts) if states is None else states
+        if len(texts) != len(seen):
+            raise ValueError(f"heads: {len(texts)} texts but {len(seen)} states; give one row per text")
+        found = [[self.logits(text, state)] for text, state in zip(texts, seen, strict=True)]
+        rest = [(at, stretch, odds) for at, text in enumerate(texts) for stretch, odds in self.stretches(text)]
+        rest.sort(key=lambda part: len(part[1]))
+        for start in range(0, len(rest), BATCH):
+            batch = rest[start : start + BATCH]
+            rows = look([stretch for _, stretch, _ in batch])
+            for (at, stretch, odds), state in zip(batch, rows, strict=True):
+                found[at].append(self.logits(stretch, state) + np.log(odds))
+        return tuple(scores(rows) for rows in found)
+
+    def logits(self, text: str, state: Floats) -> Floats:
+        """Joint logit of each output, shape (outputs,), over what the encoder reads of the text."""
+        plain = normalised(text[: 2 * COVERED])
+        parts = [self.lexicon.logits(part) for part in windows(plain, REACHED)]
+        words = np.max(parts, axis=0)
+        if len(parts) > 1:  # A short text is its own two ends.
+            words[DIFFICULTY] = self.lexicon.logits(ends(normalised(text)))[DIFFICULTY]
+        return self.joined(words, self.weights @ state + self.biases)
+
+    def joined(self, words: Floats, seen: Floats) -> Floats:
+        """The joint logits of the lexicon's and the branch's, each of shape (..., outputs)."""
+        joint: Floats = self.joints[:, 0] * words + self.joints[:, 1] * seen + self.joints[:, 2]
+        return joint
+
+    def stretches(self, text: str) -> list[tuple[str, float]]:
+        """What else of a text is to be read, and the share of its odds that counts."""
+        seen, *hidden = views(text)
+        # What the encoder reads as it stands in the text need not be read again.
+        if _NO_LETTERS.sub("", seen) != _NO_LETTERS.sub("", text):
+            hidden.append(seen)
+        whole = [(view[:COVERED], 1.0) for view in hidden]
+        long = [view for view in (text, *hidden) if len(view) > COVERED]
+        return whole + [(part, SUSPECT_ODDS) for view in long for part in self.suspects(view)]
+
+    def suspects(self, text: str) -> list[str]:
+        """The windows of a long text whose words look worst."""
+        return self.lexicon.suspects(normalised(text), SUSPECTS)
 
     @classmethod
     def load(cls, path: Path) -> "Heads":
         """Raises FileNotFoundError; ValueError when `save` did not write the file for this feature layout."""
         with np.load(path, allow_pickle=False) as file:
-            names = [*(f"{name}.{part}" for name in NAMES for part in ("lexical", "embedding")), "idf", "constants"]
-            if missing := [name for name in names if name not in file]:
+            if missing := [name for name in ("constants", "idf", "words", "weights") if name not in file]:
                 raise ValueError(f"heads: {path} has no {missing[0]!r}; train it anew with `manta heads train`")
-            arrays = {name: file[name] for name in names}
-        constants = json.loads(str(arrays["constants"]))
+            arrays = {name: file[name] for name in file.files}
+        constants = json.loads(str(arrays.pop("constants")))
         if constants["layout"] != layout():
             raise ValueError(
                 f"heads: {path} was trained for the features {constants['layout']}, this version computes {layout()}; "
                 "train it anew with `manta heads train`"
             )
-        idf = arrays["idf"].astype(np.float32) * np.float32(constants["idf_scale"])
-        heads = {name: _restored(arrays, name, constants["heads"][name]) for name in NAMES}
-        return cls(heads, idf, constants["thresholds"])
+        rows = {name: _restored(name, arrays) for name in arrays if not name.endswith(SCALE)}
+        biases, state_biases, joints = (np.array(constants[name], dtype=np.float32) for name in _CONSTANTS)
+        words, weights = rows.pop("words"), rows.pop("weights")
+        read = Lexicon(words, biases, rows.pop("idf")[0])
+        return cls(read, weights, state_biases, joints, rows, constants["thresholds"])
 
     def save(self, path: Path) -> None:
-        """Lexical weights and idf as int8 with one scale each: a few hundred kilobytes."""
-        idf, idf_scale = _quantised(self.idf)
-        arrays: dict[str, NDArray[np.generic]] = {"idf": idf}
-        constants = {}
-        for name, head in self.heads.items():
-            arrays[f"{name}.lexical"], scale = _quantised(head.lexical)
-            arrays[f"{name}.embedding"] = head.embedding.astype(np.float32)
-            constants[name] = {"scale": scale} | {field: getattr(head, field) for field in _SCALARS}
-        text = {"layout": layout(), "idf_scale": idf_scale, "heads": constants, "thresholds": dict(self.thresholds)}
-        arrays["constants"] = np.array(json.dumps(text))
+        """Matrices as int8 with one scale a row: about four megabytes."""
+        given = {"words": self.lexicon.weights, "idf": self.lexicon.idf[None], "weights": self.weights, **self.branch}
+        arrays: dict[str, NDArray[np.generic]] = {}
+        for name, values in sorted(given.items()):
+            if values.ndim == 2:
+                arrays[name], arrays[name + SCALE] = _quantised(values)
+            else:
+                arrays[name] = values.astype(np.float32)
+        rows = (self.lexicon.biases.tolist(), self.biases.tolist(), self.joints.tolist())
+        constants = {
+            "layout": layout(),
+            "thresholds": dict(self.thresholds),
+            **dict(zip(_CONSTANTS, rows, strict=True)),
+        }
+        arrays["constants"] = np.array(json.dumps(constants))
         with path.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
-    def read(self, texts: Sequence[str], encode: Encode) -> tuple[Floats, dict[str, Floats]]:
-        """Embeddings and scores of the texts: what a backend answers.
 
-        A sentence planted in a long text is drowned in its embedding, so the `suspects` of each long text are
-        encoded too, and its injection score is the highest of theirs and its own.
-        """
-        embeddings = encode(texts)
-        scores = self.scores(texts, embeddings)
-        for position, text in enumerate(texts):
-            if suspects := self.suspects(text):
-                highest = float(self.scores(suspects, encode(suspects))["injection"].max())
-                odds = highest / (1 - highest + 1e-9) * SUSPECT_ODDS
-                scores["injection"][position] = max(scores["injection"][position], odds / (1 + odds))
-        return embeddings, scores
-
-    def scores(self, texts: Sequence[str], embeddings: Floats) -> dict[str, Floats]:
-        """Probabilities by head, shape (len(texts),) each. `embeddings`: one row per text, the encoder's.
-
-        Reads what the embedding covers of a text, about 1,200 characters; `read` sees all of it.
-        """
-        if len(texts) != len(embeddings):
-            raise ValueError(f"heads: {len(texts)} texts but {len(embeddings)} embeddings; give one row per text")
-        rows = [self._score(text, seen) for text, seen in zip(texts, embeddings, strict=True)]
-        return {name: np.array([row[name] for row in rows], dtype=np.float32) for name in NAMES}
-
-    def suspects(self, text: str) -> tuple[str, ...]:
-        """Up to SUSPECTS sentences of a long text, or pairs of them, whose words look most like an injection."""
-        if len(text) <= WINDOW:
-            return ()
-        ranked = sorted(sentences(text), key=lambda part: self.logits(normalised(part))["injection"], reverse=True)
-        return tuple(ranked[:SUSPECTS])
-
-    def _score(self, text: str, seen: Floats) -> dict[str, float]:
-        plain = normalised(text)
-        parts = [self.logits(part) for part in windows(plain)]
-        # A short text is its own two ends: its features are not counted twice.
-        whole = parts[0] if len(parts) == 1 else self.logits(ends(plain))
-        injection, difficulty = self.heads["injection"], self.heads["difficulty"]
-        return {
-            "injection": injection.probability(max(part["injection"] for part in parts), seen),
-            "difficulty": difficulty.probability(whole["difficulty"], seen),
-        }
-
-    def logits(self, part: str) -> dict[str, float]:
-        """Lexical logit of every head for one window of normalised text."""
-        buckets, values = weighted(part, self.idf)
-        return {name: float(head.lexical[buckets] @ values) + head.lexical_bias for name, head in self.heads.items()}
-
-
-_SCALARS = ("lexical_bias", "embedding_bias", "slope", "intercept")
+SCALE = ":scale"
+_CONSTANTS = ("word_biases", "biases", "joints")
 
 
 def layout() -> str:
-    """Names the feature layout; weights trained for another one are noise."""
-    return f"2/{BLOCK}/{WORD_SIZES}/{BYTE_SIZES}/{WINDOW}/{END}"
+    """Names the features; weights trained for other ones are noise."""
+    return f"3/{lexicon.layout()}/{','.join(OUTPUTS)}/{COVERED}/{END}"
 
 
-def normalised(text: str) -> str:
-    """One spelling for what reads alike: compatibility forms, case, invisible characters, s p e l l e d words."""
-    folded = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).lower()
-    joined = _SPELLED.sub(lambda found: re.sub(r"[ .\-_*]", "", found.group()), folded)
-    return _SPACE.sub(" ", joined).strip()
+def scores(rows: Sequence[Floats]) -> Scores:
+    """The heads' probabilities from the joint logits of one text's stretches: each output's highest counts.
 
-
-def windows(text: str) -> list[str]:
-    """The first REACHED overlapping stretches of WINDOW characters; one where `text` is at most half as long again."""
-    if len(text) <= WINDOW * 3 // 2:
-        return [text]
-    step = WINDOW // 2
-    return [text[start : start + WINDOW] for start in range(0, len(text) - step, step)][:REACHED]
-
-
-def sentences(text: str) -> list[str]:
-    """Sentences and lines, at most WINDOW characters each, and every two neighbours that fit together in one."""
-    joined: list[str] = []
-    for part in _SENTENCE_END.split(text):
-        if joined and len(joined[-1]) < SHORTEST:
-            joined[-1] += f" {part.strip()}"
-        elif part.strip():
-            joined.append(part.strip())
-    single = [part[start : start + WINDOW] for part in joined for start in range(0, len(part), WINDOW)]
-    return single + [f"{one} {other}" for one, other in pairwise(single) if len(one) + len(other) < WINDOW]
+    The likelier of the two attacks has the probability that it is one at all, and so has the likeliest harm; the
+    others have less, in proportion. So one threshold holds for all heads of a family.
+    """
+    highest = np.max(rows, axis=0)
+    # What kind of attack it is says the stretch that looks most like one.
+    highest[JAILBREAK] = max(rows, key=lambda row: float(row[ATTACK]))[JAILBREAK]
+    chance = 1 / (1 + np.exp(-np.clip(highest.astype(np.float64), -60, 60)))
+    kinds = np.array([1 - chance[JAILBREAK], chance[JAILBREAK]])
+    attacks = chance[ATTACK] * kinds / kinds.max()
+    harms = chance[HARM] * chance[KINDS] / chance[KINDS].max()
+    return dict(zip(NAMES, (*attacks.tolist(), *harms.tolist(), float(chance[DIFFICULTY])), strict=True))
 
 
 def ends(text: str) -> str:
@@ -200,54 +177,11 @@ def ends(text: str) -> str:
     return text if len(text) <= 2 * END else f"{text[:END]} {text[-END:]}"
 
 
-def weighted(text: str, idf: Floats) -> tuple[Buckets, Floats]:
-    """Buckets of a normalised text and their tf-idf values; words and characters each have length 1."""
-    found, values = [], []
-    for start, grams in ((0, _word_grams(text)), (BLOCK, _byte_grams(text))):
-        buckets, counts = np.unique(grams, return_counts=True)
-        buckets = buckets + np.uint32(start)
-        weights = (1 + np.log(counts.astype(np.float32))) * idf[buckets]
-        norm = float(np.sqrt(weights @ weights))
-        found.append(buckets)
-        values.append((weights / norm if norm else weights).astype(np.float32))
-    return np.concatenate(found), np.concatenate(values)
+def _quantised(values: Floats) -> tuple[NDArray[np.int8], Floats]:
+    scale = np.maximum(np.abs(values).max(axis=1, keepdims=True), 1e-12) / 127
+    return np.round(values / scale).astype(np.int8), scale.astype(np.float32)
 
 
-def _word_grams(text: str) -> Buckets:
-    words = [zlib.crc32(word.encode("utf-8", "replace")) for word in _WORD.findall(text)]
-    return _grams(np.array(words, dtype=np.uint32), WORD_SIZES)
-
-
-def _byte_grams(text: str) -> Buckets:
-    content = f" {text} ".encode("utf-8", "replace")
-    return _grams(np.frombuffer(content, dtype=np.uint8).astype(np.uint32), BYTE_SIZES)
-
-
-def _grams(units: Buckets, sizes: Sequence[int]) -> Buckets:
-    """Bucket of every run of n units: a polynomial hash mod 2^32, its top bits after Knuth's mix."""
-    buckets = []
-    for size in sizes:
-        count = len(units) - size + 1
-        if count <= 0:
-            break
-        state = np.full(count, size, dtype=np.uint32)
-        for offset in range(size):
-            state = state * np.uint32(1_000_003) + units[offset : offset + count]
-        mixed = (state ^ (state >> np.uint32(15))) * np.uint32(2_654_435_761)
-        buckets.append(mixed >> np.uint32(32 - BLOCK.bit_length() + 1))
-    return np.concatenate(buckets) if buckets else np.zeros(0, dtype=np.uint32)
-
-
-def _restored(arrays: Mapping[str, NDArray[np.generic]], name: str, constants: Mapping[str, float]) -> Head:
-    lexical = arrays[f"{name}.lexical"].astype(np.float32) * np.float32(constants["scale"])
-    scalars = {field: float(constants[field]) for field in _SCALARS}
-    return Head(lexical=lexical, embedding=arrays[f"{name}.embedding"].astype(np.float32), **scalars)
-
-
-def _quantised(values: Floats) -> tuple[NDArray[np.int8], float]:
-    scale = float(np.abs(values).max()) / 127 or 1.0
-    return np.round(values / scale).astype(np.int8), scale
-
-
-def _sigmoid(logit: float) -> float:
-    return float(1 / (1 + np.exp(-np.clip(logit, -60, 60))))
+def _restored(name: str, arrays: Mapping[str, NDArray[np.generic]]) -> Floats:
+    values = arrays[name].astype(np.float32)
+    return values * arrays[name + SCALE].astype(np.float32) if name + SCALE in arrays else values

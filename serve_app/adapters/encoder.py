@@ -1,10 +1,11 @@
 """all-MiniLM-L6-v2 on ONNX Runtime: texts in, unit vectors out."""
 
+import copy
 import fcntl
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,22 +25,31 @@ MAX_TOKENS = 256
 MAX_CHARS = 16_384
 """Cut before tokenising: 256 tokens are about 1,200 characters, and a body of 20 MiB must not cost seconds."""
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 3
 """Raise it when the exported graph changes: it is part of the digest, so every process exports anew."""
 
 
 # ONNX Runtime's errors have no common parent but Exception.
 _FAILURES = (failures.Fail, failures.RuntimeException, failures.InvalidArgument, failures.EngineError, failures.EPFail)
 
+GRAPHS = {"trunk": minilm.trunk, "top": minilm.top}
+"""What `export` writes, one .onnx file each."""
+
 
 class Encoder:
-    """One ONNX session. `encode` may be called from several threads; the session's threads are then shared."""
+    """ONNX sessions for the lower layers, for what makes embeddings of them, and for what the heads read.
+
+    Its methods may be called from several threads; the sessions' threads are then shared.
+    """
 
     dimension = 384
 
-    def __init__(self, path: Path, threads: int) -> None:
-        """`path` is the folder that `ensure` returned; FileNotFoundError says how to make it."""
-        for name in ("model.onnx", "tokenizer.json"):
+    def __init__(self, path: Path, threads: int, branch: minilm.Weights | None = None) -> None:
+        """`path` is the folder that `ensure` returned; FileNotFoundError says how to make it.
+
+        `branch`: weights of the layers that the heads read, `Heads.branch`; without them there is only `encode`.
+        """
+        for name in (*(f"{graph}.onnx" for graph in GRAPHS), "tokenizer.json"):
             if not (path / name).is_file():
                 raise FileNotFoundError(
                     f"encoder: {path / name} is missing; run `manta setup`, or ensure() on its parent"
@@ -48,14 +58,47 @@ class Encoder:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._count = counter(path / "tokenizer.json")
-        self._session = onnxruntime.InferenceSession(
-            str(path / "model.onnx"), _options(threads), providers=["CPUExecutionProvider"]
-        )
+        self._threads = threads
+        self._trunk, self._top = (self._session(str(path / f"{graph}.onnx")) for graph in GRAPHS)
+        self._branch = self._session(minilm.branch(branch)) if branch else None
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Shape (len(texts), 384), rows L2-normalised means over the first 256 tokens. An empty text has one too."""
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
+        shared, mask = self._lower(texts)
+        return self._run(self._top, "embedding", {"shared": shared, "attention_mask": mask})
+
+    def states(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Shape (len(texts), 768): what the branch makes of the first 256 tokens, for the heads."""
+        if not texts:
+            return np.zeros((0, 2 * self.dimension), dtype=np.float32)
+        return self._branched(*self._lower(texts))
+
+    def read(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What `encode` and `states` say of at least one text, for little more than one of them costs."""
+        shared, mask = self._lower(texts)
+        vectors = self._run(self._top, "embedding", {"shared": shared, "attention_mask": mask})
+        return vectors, self._branched(shared, mask)
+
+    def shared(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """For each of at least one text, shape (tokens, 384): what the branch is trained on."""
+        shared, mask = self._lower(texts)
+        return [rows[:length] for rows, length in zip(shared, mask.sum(axis=1), strict=True)]
+
+    def branched(self, weights: minilm.Weights) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+        """`states` of another branch on the same lower layers."""
+        other = copy.copy(self)
+        other._branch = self._session(minilm.branch(weights))
+        return other.states
+
+    @property
+    def weights(self) -> minilm.Weights:
+        """The original ones, read anew at each use."""
+        return minilm.read_safetensors(_weights() / "model.safetensors")
+
+    def _lower(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """What the lower layers say of each token, and which tokens are there."""
         # One by one: encode_batch starts a thread pool of its own, which is dearer than a few questions.
         rows = [self._tokenizer.encode(_readable(text[:MAX_CHARS])).ids for text in texts]
         width = max(len(row) for row in rows)
@@ -64,11 +107,24 @@ class Encoder:
         for position, row in enumerate(rows):
             ids[position, : len(row)] = row
             mask[position, : len(row)] = 1
+        return self._run(self._trunk, "shared", {"input_ids": ids, "attention_mask": mask}), mask
+
+    def _branched(self, shared: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        if self._branch is None:
+            raise ClassifierUnavailable("the encoder was started without the branch that the heads read")
+        return self._run(self._branch, "state", {"shared": shared, "attention_mask": mask})
+
+    def _session(self, model: str | bytes) -> onnxruntime.InferenceSession:
+        return onnxruntime.InferenceSession(model, _options(self._threads), providers=["CPUExecutionProvider"])
+
+    def _run(
+        self, session: onnxruntime.InferenceSession, output: str, given: Mapping[str, NDArray[np.generic]]
+    ) -> NDArray[np.float32]:
         try:
-            (vectors,) = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
+            return np.asarray(session.run([output], given)[0], dtype=np.float32)
         except _FAILURES as error:
-            raise ClassifierUnavailable(f"ONNX Runtime failed on {len(texts)} texts: {error}") from error
-        return np.asarray(vectors, dtype=np.float32)
+            count = len(given["attention_mask"])
+            raise ClassifierUnavailable(f"ONNX Runtime failed on {count} texts: {error}") from error
 
     def count(self, text: str) -> int:
         """Tokens of the whole text, without [CLS] and [SEP]: `encode` reads 254 of these."""
@@ -114,9 +170,11 @@ def digest() -> str:
 
 
 def export(path: Path) -> None:
-    """Write `model.onnx` and `tokenizer.json` into the folder `path`, pooling and normalisation inside the graph."""
+    """Write the GRAPHS and `tokenizer.json` into the folder `path`."""
     path.mkdir(parents=True, exist_ok=True)
-    (path / "model.onnx").write_bytes(minilm.model(minilm.read_safetensors(_weights() / "model.safetensors")))
+    weights = minilm.read_safetensors(_weights() / "model.safetensors")
+    for name, graph in GRAPHS.items():
+        (path / f"{name}.onnx").write_bytes(graph(weights))
     shutil.copyfile(_weights() / "tokenizer.json", path / "tokenizer.json")
 
 

@@ -1,4 +1,4 @@
-"""The graph of all-MiniLM-L6-v2 in ONNX, written straight from its weights.
+"""The graph of all-MiniLM-L6-v2 in ONNX, and of a branch of it, written straight from the weights.
 
 torch.onnx would do the same with torch, transformers, onnx and onnxscript installed, in seconds and 700 MiB;
 a BERT of six layers is ten operators, and ONNX is a protobuf of which this needs five messages.
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 LAYERS = 6
 HEADS = 12
+WIDTH = 384
+SHARED = 4
+"""Layers below this one serve both the embedding and the branch."""
 EPSILON = 1e-12
 OPSETS = (("", 20), ("com.microsoft", 1))
 IR_VERSION = 9
@@ -26,21 +29,40 @@ Weights = Mapping[str, NDArray[np.float32]]
 FLOAT, INT32, INT64 = 1, 6, 7
 """ONNX's numbers of its element types."""
 ELEMENT_TYPES = {"float32": FLOAT, "int64": INT64}
+TOKENS = ("batch", "length")
 
 
-def model(weights: Weights) -> bytes:
-    """A ModelProto, serialised: int64 `input_ids`, `attention_mask` (batch, length) to `embedding` (batch, 384).
+def trunk(weights: Weights) -> bytes:
+    """A ModelProto, serialised: int64 `input_ids`, `attention_mask` (batch, length) to `shared` (batch, length, 384).
 
-    Mean pooling over the mask and L2 normalisation are inside.
+    The layers below SHARED.
     """
     graph = _Graph()
-    state = _embeddings(graph, weights)
-    graph.node("Cast", ["attention_mask"], "mask_int32", to=INT32)
-    for layer in range(LAYERS):
-        state = _layer(graph, weights, f"encoder.layer.{layer}", state)
-    _pool(graph, state)
-    opsets = b"".join(_bytes(8, _bytes(1, domain.encode()) + _varint(2, version)) for domain, version in OPSETS)
-    return _varint(1, IR_VERSION) + _bytes(2, b"manta") + _bytes(7, graph.serialised()) + opsets
+    graph.given("input_ids", INT64, TOKENS)
+    graph.given("attention_mask", INT64, TOKENS)
+    state = _layers(graph, weights, range(SHARED), _embeddings(graph, weights))
+    graph.node("Identity", [state], "shared")
+    graph.made("shared", (*TOKENS, WIDTH))
+    return graph.model()
+
+
+def top(weights: Weights) -> bytes:
+    """`shared` and `attention_mask` to `embedding` (batch, 384): mean pooling over the mask, L2-normalised."""
+    graph = _upper()
+    _pool(graph, _layers(graph, weights, range(SHARED, LAYERS), "shared"))
+    graph.made("embedding", ("batch", WIDTH))
+    return graph.model()
+
+
+def branch(weights: Weights) -> bytes:
+    """`shared` and `attention_mask` to `state` (batch, 2 * 384): the mean and the maximum over the mask.
+
+    `weights` are those of the layers from SHARED on, trained for another end.
+    """
+    graph = _upper()
+    _pool_both(graph, _layers(graph, weights, range(SHARED, LAYERS), "shared"))
+    graph.made("state", ("batch", 2 * WIDTH))
+    return graph.model()
 
 
 def read_safetensors(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -60,6 +82,13 @@ class _Graph:
     def __init__(self) -> None:
         self._nodes: list[bytes] = []
         self._constants: list[bytes] = []
+        self._ends: list[bytes] = []
+
+    def given(self, name: str, element: int, shape: Sequence[str | int]) -> None:
+        self._ends.append(_bytes(11, _value(name, element, shape)))
+
+    def made(self, name: str, shape: Sequence[str | int]) -> None:
+        self._ends.append(_bytes(12, _value(name, FLOAT, shape)))
 
     def node(
         self, operator: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: int | float
@@ -78,12 +107,12 @@ class _Graph:
         )
         return name
 
-    def serialised(self) -> bytes:
-        tokens = ("batch", "length")
-        inputs = _value("input_ids", INT64, tokens), _value("attention_mask", INT64, tokens)
-        parts = [_bytes(1, node) for node in self._nodes] + [_bytes(2, b"minilm")]
-        parts += [_bytes(5, constant) for constant in self._constants] + [_bytes(11, value) for value in inputs]
-        return b"".join([*parts, _bytes(12, _value("embedding", FLOAT, ("batch", 384)))])
+    def model(self) -> bytes:
+        nodes = [_bytes(1, node) for node in self._nodes]
+        constants = [_bytes(5, constant) for constant in self._constants]
+        graph = b"".join([*nodes, _bytes(2, b"minilm"), *constants, *self._ends])
+        opsets = b"".join(_bytes(8, _bytes(1, domain.encode()) + _varint(2, version)) for domain, version in OPSETS)
+        return _varint(1, IR_VERSION) + _bytes(2, b"manta") + _bytes(7, graph) + opsets
 
 
 def _embeddings(graph: _Graph, weights: Weights) -> str:
@@ -91,14 +120,28 @@ def _embeddings(graph: _Graph, weights: Weights) -> str:
     places = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
     graph.constant("words", weights["embeddings.word_embeddings.weight"])
     graph.constant("places", places)
-    for name, value in (("zero", 0), ("one", 1), ("last", -1)):
-        graph.constant(name, np.array([value], dtype=np.int64))
+    _numbers(graph, zero=0, one=1, two=2)
     graph.node("Gather", ["words", "input_ids"], "word_rows")
     graph.node("Shape", ["input_ids"], "shape")
-    graph.node("Slice", ["shape", "one", graph.constant("two", np.array([2], dtype=np.int64))], "length")
+    graph.node("Slice", ["shape", "one", "two"], "length")
     graph.node("Slice", ["places", "zero", "length", "zero"], "place_rows")
     graph.node("Add", ["word_rows", "place_rows"], "embedded")
     return _normalised(graph, weights, "embeddings.LayerNorm", "embedded")
+
+
+def _upper() -> _Graph:
+    graph = _Graph()
+    graph.given("shared", FLOAT, (*TOKENS, WIDTH))
+    graph.given("attention_mask", INT64, TOKENS)
+    _numbers(graph, one=1, last=-1)
+    return graph
+
+
+def _layers(graph: _Graph, weights: Weights, layers: range, state: str) -> str:
+    graph.node("Cast", ["attention_mask"], "mask_int32", to=INT32)
+    for layer in layers:
+        state = _layer(graph, weights, f"encoder.layer.{layer}", state)
+    return state
 
 
 def _layer(graph: _Graph, weights: Weights, name: str, state: str) -> str:
@@ -130,11 +173,33 @@ def _normalised(graph: _Graph, weights: Weights, name: str, state: str) -> str:
     return graph.node("LayerNormalization", [state, f"{name}.weight", f"{name}.bias"], name, epsilon=EPSILON, axis=-1)
 
 
-def _pool(graph: _Graph, state: str) -> None:
+def _numbers(graph: _Graph, **values: int) -> None:
+    for name, value in values.items():
+        graph.constant(name, np.array([value], dtype=np.int64))
+
+
+def _sum(graph: _Graph, state: str) -> None:
     graph.node("Cast", ["attention_mask"], "mask_float", to=FLOAT)
     graph.node("Unsqueeze", ["mask_float", "last"], "mask")
     graph.node("Mul", [state, "mask"], "kept")
     graph.node("ReduceSum", ["kept", "one"], "sum", keepdims=0)
+
+
+def _pool_both(graph: _Graph, state: str) -> None:
+    _sum(graph, state)
+    graph.node("ReduceSum", ["mask", "one"], "count", keepdims=0)
+    graph.node("Div", ["sum", "count"], "mean")
+    # What is not kept lies far below every value that a normalised layer gives.
+    graph.constant("far", np.array([1e4], dtype=np.float32))
+    graph.node("Mul", ["mask", "far"], "raised")
+    graph.node("Sub", ["raised", "far"], "lowered")
+    graph.node("Add", [state, "lowered"], "masked")
+    graph.node("ReduceMax", ["masked", "one"], "highest", keepdims=0)
+    graph.node("Concat", ["mean", "highest"], "state", axis=1)
+
+
+def _pool(graph: _Graph, state: str) -> None:
+    _sum(graph, state)
     # The mean's divisor cancels in the normalisation.
     graph.node("ReduceL2", ["sum", "last"], "norm", keepdims=1)
     graph.node("Div", ["sum", "norm"], "embedding")

@@ -14,11 +14,22 @@ from serve_app.errors import ClassifierUnavailable
 from serve_app.turn import Scores, Signals
 
 DIMENSION = 384
-HEADS = ("injection", "difficulty")
+HEADS = (
+    "prompt_injection",
+    "jailbreak",
+    "hate",
+    "harassment",
+    "self-harm",
+    "violence",
+    "illicit",
+    "sexual",
+    "difficulty",
+)
+"""Columns of SCORES."""
 TENSORS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "TEXT": ("BYTES", (-1,)),
     "EMBEDDING": ("FP32", (-1, DIMENSION)),
-    **{head.upper(): ("FP32", (-1,)) for head in HEADS},
+    "SCORES": ("FP32", (-1, len(HEADS))),
 }
 """Data type and shape of each tensor the model must have, as `deployments/triton/` declares them."""
 
@@ -88,34 +99,35 @@ class TritonClassifier:
         """The model was seen to have the tensors asked for, and the server has not failed since."""
 
     async def classify(self, text: str) -> Signals:
-        arrays = await self._call((text,), ("EMBEDDING", *(head.upper() for head in HEADS)))
-        return Signals(
-            embedding=arrays["EMBEDDING"][0],
-            scores={head: float(arrays[head.upper()][0]) for head in HEADS},
-        )
+        arrays = await self._call((text,), ("EMBEDDING", "SCORES"))
+        return Signals(embedding=arrays["EMBEDDING"][0], scores=_named(arrays["SCORES"][0]))
 
     async def score(self, texts: tuple[str, ...]) -> tuple[Scores, ...]:
-        return tuple([(await self.classify(text)).scores for text in texts])
+        return tuple(map(_named, await self._sliced(texts, "SCORES")))
 
     async def inspect(self, texts: tuple[str, ...]) -> tuple[float, ...]:
         return tuple([0.0 for _ in texts])
 
     async def encode(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
         """As the port says. The batch goes out in slices, one after the other: a question waits behind one of them."""
-        embeddings = np.empty((len(texts), DIMENSION), dtype=np.float32)
-        # Texts of like length share a slice: every text of a call is padded to its longest.
-        order = sorted(range(len(texts)), key=lambda position: len(texts[position]))
-        for part in self.batch.cut([len(texts[position]) for position in order]):
-            positions = order[part]
-            arrays = await self._call(tuple(texts[position] for position in positions), ("EMBEDDING",))
-            embeddings[positions] = arrays["EMBEDDING"]
-        return embeddings
+        return await self._sliced(texts, "EMBEDDING")
 
     async def aclose(self) -> None:
         """Close the channel; the next call opens another."""
         client, self._client, self._fits = self._client, None, False
         if client is not None:
             await client.close()
+
+    async def _sliced(self, texts: tuple[str, ...], output: str) -> NDArray[np.float32]:
+        """One row per text of an output that has columns."""
+        rows = np.empty((len(texts), *TENSORS[output][1][1:]), dtype=np.float32)
+        # Texts of like length share a slice: every text of a call is padded to its longest.
+        order = sorted(range(len(texts)), key=lambda position: len(texts[position]))
+        for part in self.batch.cut([len(texts[position]) for position in order]):
+            positions = order[part]
+            arrays = await self._call(tuple(texts[position] for position in positions), (output,))
+            rows[positions] = arrays[output]
+        return rows
 
     async def _call(self, texts: tuple[str, ...], outputs: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
         try:
@@ -162,6 +174,10 @@ class TritonClassifier:
 
     def _failed(self, what: str) -> ClassifierUnavailable:
         return ClassifierUnavailable(f"Triton model {self.model!r} at {self.url} {what}")
+
+
+def _named(row: NDArray[np.float32]) -> Scores:
+    return dict(zip(HEADS, row.tolist(), strict=True))
 
 
 def _described(tensor: tuple[str, tuple[int, ...]] | None) -> str:

@@ -10,13 +10,15 @@ from rich.table import Table
 
 from serve_app.heads import SHIPPED, Heads
 
-heads_app = typer.Typer(help="The small classifiers over a question: injection and difficulty.", no_args_is_help=True)
+heads_app = typer.Typer(help="The classifiers of a text: attacks, harms and difficulty.", no_args_is_help=True)
 
 Data = Annotated[Path, typer.Option(help="Folder of public data sets; those of them that are there are used.")]
 Output = Annotated[Path, typer.Option(help="File to write; its description goes beside it as .json.")]
 Extra = Annotated[
     list[Path] | None,
-    typer.Argument(help='Your own .jsonl: {"text": ..., "label": 0 or 1, "head": "injection" or "difficulty"}.'),
+    typer.Argument(
+        help='Your own .jsonl: {"text": ..., "label": 0 or 1, "head": "prompt_injection", "violence", ...}.'
+    ),
 ]
 EncoderFolder = Annotated[Path, typer.Option(help="Where the exported encoder lies.")]
 
@@ -27,17 +29,21 @@ def train(
     output: Output = Path("heads.npz"),
     extra: Extra = None,
     encoder: EncoderFolder = Path("var/encoder"),
-    threads: Annotated[int, typer.Option(help="CPU threads of the encoder.")] = 2,
+    threads: Annotated[int, typer.Option(help="Trainings side by side, and threads of the encoder.")] = 2,
 ) -> None:
-    """Train both heads and measure them; about five minutes on two cores with every data set there."""
-    # scikit-learn takes a second to import, and `show` does not need it.
+    """Train all heads and measure them; a quarter of an hour on two cores with every data set there."""
+    # torch and scikit-learn take seconds to import, and `show` does not need them.
     from serve_app.adapters.encoder import Encoder, ensure
-    from serve_app.training.course import train as train_heads
 
+    try:
+        from serve_app.training.course import train as train_heads
+    except ModuleNotFoundError as error:
+        raise typer.BadParameter(
+            f"training needs {error.name}, which serving does not: pip install {error.name}"
+        ) from error
     console = Console()
     try:
-        encode = Encoder(ensure(encoder), threads).encode
-        heads, description = train_heads(data, extra or [], encode, console.print)
+        heads, description = train_heads(data, extra or [], Encoder(ensure(encoder), threads), console.print, threads)
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     heads.save(output)
@@ -53,20 +59,20 @@ def show(path: Annotated[Path, typer.Argument(help="The heads to describe.")] = 
     described = path.with_suffix(".json")
     if not described.is_file():
         raise typer.BadParameter(f"{described} is missing: {path} has no description; `manta heads train` writes both")
-    thresholds = Heads.load(path).thresholds
     description = json.loads(described.read_text(encoding="utf-8"))
-    console.print(f"{path} · {path.stat().st_size / 1024:.0f} KiB · trained {description['trained']}")
+    console.print(f"{path} · {path.stat().st_size / 2**20:.1f} MiB")
+    console.print(", ".join(f"{name} {limit:.3f}" for name, limit in Heads.load(path).thresholds.items()))
     console.print(description["measured"], style="dim")
     for name, figures in description["heads"].items():
-        console.print(_table(f"{name} at {thresholds[name]:.3f}", figures, description["licences"]))
-    for weakness in description["weaknesses"]:
-        console.print(f"- {weakness}")
+        console.print(_table(name, figures, description["licences"]))
+    for limit in description["limits"]:
+        console.print(f"- {limit}")
 
 
 def _table(title: str, figures: dict[str, Any], licences: dict[str, str]) -> Table:
     table = Table("measure", "source", "licence", "texts", "share", title=title, title_justify="left")
     for measure, by_source in figures.items():
-        for source, found in by_source.items() if isinstance(by_source, dict) else ():
-            licence = licences.get(source, licences["manta-*"] if source.startswith("manta-") else "")
+        for source, found in by_source.items():
+            licence = licences.get(source.partition("/")[0], licences["manta-*"] if "manta-" in source else "")
             table.add_row(measure, source, licence, str(found["texts"]), f"{found['share']:.3f}")
     return table

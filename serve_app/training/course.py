@@ -1,182 +1,149 @@
 """One training of all heads: examples in, heads and a description of them out."""
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from serve_app.heads import NAMES, Encode, Floats, Head, Heads, layout
-from serve_app.training import sources
-from serve_app.training.examples import Example, written
-from serve_app.training.fit import (
-    FALSE_POSITIVES,
-    Sample,
-    Scaling,
-    Verdict,
-    fit_head,
-    fit_idf,
-    judged,
-    labels,
-    out_of_fold,
-    prepared,
-    scaling,
-    threshold_at,
-)
+from serve_app.heads import ATTACK, HARM, HARMS, OUTPUTS, Heads, Look
+from serve_app.lexicon import Floats, Lexicon
+from serve_app.training import branch, card, sources
+from serve_app.training.branch import Branch, Lesson
+from serve_app.training.examples import WRITTEN, Example, planted, written
+from serve_app.training.fit import Parts, fit_joints, fit_lexicon, folds_of, read_lexicon, threshold_at, told
 
 Say = Callable[[str], None]
 
-TEMPLATES = {"injection": ("attacks", "benign"), "difficulty": ("hard", "easy")}
-"""Files of positive and negative sentence templates of each head."""
+PLANTED = 300
+"""Attacks planted between stretches of pages, for training."""
+TOKENS = 96
+"""Of a text, that the branch is trained on: serving reads 256, and what is an attack usually says so early."""
+FALSE_ATTACKS = 0.008
+"""Share of the benign texts that people ask which the threshold lets be blocked out of fold; 0.01 is wanted."""
+FALSE_HARMS = 0.06
+"""The same of XSTest's safe half, for the harms; 0.08 is what is wanted."""
 EVEN_ODDS = 0.5
 """Threshold of `difficulty`: both mistakes cost about the same, so there is no false positive rate to keep."""
-
-WEAKNESSES = (
-    "About two thirds of the positive texts are the project's own templates; figures for `manta-*` are on unseen "
-    "templates, by the same author.",
-    "`deepset` labels some ordinary off-topic questions as attacks, and many of `cyberseceval` are attacks only "
-    "beside their system prompt: no reader of the question alone finds those.",
-    "Requests for harm are not injections: this head lets them pass.",
-    "Of a long text, the first 256 tokens and the three most suspicious sentences are read: an attack spread over many "
-    "harmless-looking sentences further down is not seen.",
-    "English, some German; other languages have a handful of templates.",
-    "`difficulty` is a judgement of the question's form (lookup or short fact against code, comparison, several steps, "
-    "synthesis), labelled by template and by source, never by whether a small model failed.",
-)
+IMPORTANCE = np.array([1.0, 0.3, 1.0, *(0.3 for _ in HARMS), 0.2], dtype=np.float32)
+"""Of each output in training the branch."""
 
 
-def train(folder: Path, extra: Sequence[Path], encode: Encode, say: Say) -> tuple[Heads, dict[str, Any]]:
+class Encodes(Protocol):
+    """What training needs of the encoder."""
+
+    @property
+    def weights(self) -> Mapping[str, Floats]: ...
+
+    def shared(self, texts: Sequence[str]) -> list[Floats]: ...
+
+    def branched(self, weights: Mapping[str, Floats]) -> Look: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What one training made, not yet joined."""
+
+    lexicon: Lexicon
+    branch: Branch
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """All that is trained on."""
+
+    examples: Sequence[Example]
+    lesson: Lesson
+    parts: Parts
+    start: Mapping[str, Floats]
+    """The encoder's own weights."""
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], encoder: Encodes) -> "Course":
+        weights = np.array([[example.weight] for example in examples], dtype=np.float32) * IMPORTANCE
+        lesson = Lesson(_shared(examples, encoder), told(examples), weights)
+        return cls(examples, lesson, Parts.of(examples), encoder.weights)
+
+    def fitted(self, groups: Sequence[Sequence[int]], threads: int) -> list[Fitted]:
+        """One training for each group of rows, as many at a time as there are threads."""
+        return branch.in_turn(threads, [partial(self.fit, rows) for rows in groups])
+
+    def fit(self, rows: Sequence[int]) -> Fitted:
+        made = branch.fit(self.start, self.lesson, rows)
+        return Fitted(fit_lexicon(self.parts, self.lesson.labels, rows), made)
+
+    def read(self, fitted: Fitted, rows: Sequence[int]) -> tuple[Floats, Floats]:
+        """Logits of the lexicon and of the branch, shape (len(rows), outputs) each."""
+        words = read_lexicon(fitted.lexicon, self.parts, rows)
+        return words, branch.logits(fitted.branch, self.lesson.shared, rows)
+
+
+def train(
+    folder: Path, extra: Sequence[Path], encoder: Encodes, say: Say, threads: int = 2
+) -> tuple[Heads, dict[str, Any]]:
     """Heads from the data sets below `folder`, the user's own files, and the project's templates.
 
     Raises ValueError for a file with a malformed line.
     """
-    data = {name: _samples(name, _examples(name, folder, extra), encode) for name in NAMES}
-    idf = fit_idf([sample for samples in data.values() for sample in samples])
-    heads: dict[str, Head] = {}
-    thresholds: dict[str, float] = {}
-    description: dict[str, Any] = {}
-    for name, samples in data.items():
-        say(f"{name}: {len(samples)} texts, judging each by heads that did not see it")
-        verdicts = out_of_fold(samples)
-        chosen = scaling(verdicts)
-        thresholds[name] = _threshold(name, verdicts, chosen)
-        heads[name] = replace(fit_head(samples, idf), **asdict(chosen))
-        description[name] = _figures(verdicts, chosen, thresholds[name])
-        say(f"{name}: leaving out one source at a time")
-        description[name]["left_out"] = _left_out(samples)
-    made = Heads(heads, idf, thresholds)
-    say("injection: planting attacks in long texts")
-    description["injection"]["planted"] = _planted(data["injection"], encode)
-    description["injection"]["only_measured"] = _only_measured(made, folder, encode)
-    return made, _described(description)
+    examples = gathered(folder, extra)
+    say(f"{len(examples)} texts: reading them with the lower half of the encoder")
+    course = Course.of(examples, encoder)
+    folds = folds_of(examples)
+    say(f"training {len(folds)} times without a part of the texts, to judge that part, and once with all")
+    *partial_ones, whole = course.fitted([*(known for known, _ in folds), range(len(examples))], threads)
+    words, seen = (np.zeros((len(examples), len(OUTPUTS)), dtype=np.float32) for _ in range(2))
+    for fitted, (_, hidden) in zip(partial_ones, folds, strict=True):
+        words[hidden], seen[hidden] = course.read(fitted, hidden)
+    weights = np.array([example.weight for example in examples])
+    joints = fit_joints(words, seen, course.lesson.labels, weights)
+    values = heads_of(whole, joints, {}).joined(words, seen)
+    limits = thresholds(examples, values)
+    say("planting attacks in long pages")
+    judge = heads_of(partial_ones[0], joints, limits)
+    measured = card.planted(judge, [examples[row] for row in folds[0][1]], encoder.branched(judge.branch))
+    heads = heads_of(whole, joints, limits)
+    return heads, card.described(examples, values, heads, measured)
 
 
-def _examples(name: str, folder: Path, extra: Sequence[Path]) -> list[Example]:
-    positive, negative = TEMPLATES[name]
-    own = [example for path in extra for example in sources.given(path, name)]
-    return [*sources.read(folder, name), *own, *written(positive, True), *written(negative, False)]
+def gathered(folder: Path, extra: Sequence[Path]) -> list[Example]:
+    """Everything to train on."""
+    own = [example for path in extra for example in sources.given(path)]
+    found = [*sources.read(folder), *own, *(example for name in WRITTEN for example in written(name))]
+    return [*found, *planted(found, PLANTED)]
 
 
-def _samples(name: str, examples: Sequence[Example], encode: Encode) -> list[Sample]:
+def heads_of(fitted: Fitted, joints: Floats, thresholds: Mapping[str, float]) -> Heads:
+    made = fitted.branch
+    return Heads(fitted.lexicon, made.weights, made.biases, joints, made.layers, thresholds)
+
+
+def thresholds(examples: Sequence[Example], values: Floats) -> dict[str, float]:
+    """By head, from joint logits of shape (texts, outputs) out of fold."""
+    asked = {source.name for source in sources.SOURCES if source.asked}
+    clean = [e.labels.get("attack") is False and e.labels.get("harm") is False for e in examples]
+    benign = np.array([yes and e.source in asked for yes, e in zip(clean, examples, strict=True)])
+    safe = np.array([yes and e.source == "xstest" for yes, e in zip(clean, examples, strict=True)])
+    attack = _limit(values[:, ATTACK], benign, FALSE_ATTACKS)
+    harm = _limit(values[:, HARM], safe, FALSE_HARMS)
+    return {"prompt_injection": attack, "jailbreak": attack, **dict.fromkeys(HARMS, harm), "difficulty": EVEN_ODDS}
+
+
+def _limit(values: Floats, negative: NDArray[np.bool_], rate: float) -> float:
+    if not negative.any():  # None of the data sets is there: even odds are all that is left.
+        return EVEN_ODDS
+    logit = threshold_at(values[negative], np.zeros(int(negative.sum()), dtype=bool), rate)
+    return float(1 / (1 + np.exp(-logit)))
+
+
+def _shared(examples: Sequence[Example], encoder: Encodes) -> list[NDArray[np.float16]]:
     order = sorted(range(len(examples)), key=lambda position: len(examples[position].text))
-    rows: dict[int, Floats] = {}
+    rows: dict[int, NDArray[np.float16]] = {}
     for start in range(0, len(order), 16):  # Of like length: the longest of a batch sets its price.
         batch = order[start : start + 16]
-        rows.update(zip(batch, encode([examples[position].text for position in batch]), strict=True))
-    return prepared(name, examples, np.stack([rows[position] for position in range(len(examples))]))
-
-
-def _threshold(name: str, verdicts: Sequence[Verdict], chosen: Scaling) -> float:
-    if name != "injection":
-        return EVEN_ODDS
-    # Sentences of pages are nobody's questions, and easy: they would make room for other mistakes.
-    asked = [verdict for verdict in verdicts if not verdict.example.source.startswith("sentences-")]
-    probability = np.array([verdict.probability(chosen) for verdict in asked])
-    return threshold_at(probability, np.array([verdict.example.positive for verdict in asked]))
-
-
-def _figures(verdicts: Sequence[Verdict], chosen: Scaling, threshold: float) -> dict[str, Any]:
-    blocked: dict[tuple[bool, str], list[bool]] = defaultdict(list)
-    for verdict in verdicts:
-        yes = verdict.probability(chosen) >= threshold
-        for source in ("all", verdict.example.source):
-            blocked[verdict.example.positive, source].append(yes)
-    return {
-        "threshold": round(threshold, 4),
-        "recall": {source: _share(yes) for (positive, source), yes in sorted(blocked.items()) if positive},
-        "false_positives": {source: _share(yes) for (positive, source), yes in sorted(blocked.items()) if not positive},
-    }
-
-
-def _left_out(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Recall on each source of positives when nothing of that source was trained on, at 1 % of unseen negatives."""
-    found: dict[str, Any] = {}
-    for source in sorted({sample.example.source for sample in samples if sample.example.positive}):
-        hidden = [sample for sample in samples if _hidden(sample.example, source)]
-        known = [sample for sample in samples if not _hidden(sample.example, source)]
-        if len(set(labels(known).tolist())) == len(set(labels(hidden).tolist())) == 2:
-            idf = fit_idf(known)
-            values = np.array([verdict.logit for verdict in judged(fit_head(known, idf), hidden, idf)])
-            limit = threshold_at(values, labels(hidden))
-            found[source] = _share([bool(yes) for yes in values[labels(hidden)] >= limit])
-    return found
-
-
-def _hidden(example: Example, source: str) -> bool:
-    return example.source == source if example.positive else example.fold == 0
-
-
-def _planted(samples: Sequence[Sample], encode: Encode) -> dict[str, Any]:
-    """Short attacks as the last line of 2,500 characters, and long benign texts whole: all of a fold not trained on."""
-    known = [sample for sample in samples if sample.example.fold != 0]
-    hidden = [sample for sample in samples if sample.example.fold == 0]
-    idf = fit_idf(known)
-    verdicts = judged(head := fit_head(known, idf), hidden, idf)
-    head = replace(head, **asdict(chosen := scaling(verdicts)))
-    heads = Heads(dict.fromkeys(NAMES, head), idf, {"injection": _threshold("injection", verdicts, chosen)})
-    hosts = [s.example.text for s in hidden if not s.example.positive and len(s.example.text) > 1_200]
-    guests = [s.example.text for s in hidden if s.example.positive and len(s.example.text) < 300]
-    if not hosts:
-        return {}
-    found = {
-        "attack in the last line": [f"{hosts[n % len(hosts)][:2_500]}\n{text}" for n, text in enumerate(guests)],
-        "none, false positives": [host[:10_000] for host in hosts],
-    }
-    return {name: _share(_blocked(heads, texts, encode)) for name, texts in found.items()}
-
-
-def _blocked(heads: Heads, texts: Sequence[str], encode: Encode) -> list[bool]:
-    scores = [float(heads.read([text], encode)[1]["injection"][0]) for text in texts]
-    return [score >= heads.thresholds["injection"] for score in scores]
-
-
-def _only_measured(heads: Heads, folder: Path, encode: Encode) -> dict[str, Any]:
-    texts: dict[str, list[str]] = defaultdict(list)
-    for example in sources.read(folder, "injection", sources.REPORTED):
-        texts[example.source].append(example.text)
-    return {source: _share(_blocked(heads, found, encode)) for source, found in texts.items()}
-
-
-def _share(yes: Sequence[bool]) -> dict[str, float]:
-    return {"texts": len(yes), "share": round(sum(yes) / len(yes), 4)}
-
-
-def _described(figures: dict[str, Any]) -> dict[str, Any]:
-    known = (*sources.SOURCES, *sources.REPORTED)
-    return {
-        "trained": datetime.now(UTC).date().isoformat(),
-        "layout": layout(),
-        "measured": (
-            "`recall` and `false_positives`: out of fold (five folds; near-duplicates and sentences of one template "
-            f"share a fold). The injection threshold blocks {FALSE_POSITIVES:.0%} of the benign texts. `left_out`: "
-            "nothing of that source trained, at 1 % false positives on a fifth of the benign texts, unseen too. "
-            "`planted`: in long texts, one fold not trained on. `only_measured`: share flagged, the labels "
-            "are not this head's question."
-        ),
-        "licences": {source.name: source.licence for source in known} | {"manta-*": "Apache-2.0"},
-        "heads": figures,
-        "weaknesses": list(WEAKNESSES),
-    }
+        # No token is shorter than a character, and few of the first TOKENS words are longer than six.
+        texts = [examples[position].text[: 6 * TOKENS] for position in batch]
+        rows.update((p, s[:TOKENS].astype(np.float16)) for p, s in zip(batch, encoder.shared(texts), strict=True))
+    return [rows[position] for position in range(len(examples))]

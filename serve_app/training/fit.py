@@ -1,4 +1,4 @@
-"""From examples to heads: tf-idf and embedding logits by logistic regression, joined, scaled, and given a threshold."""
+"""From examples to heads: words and branch fitted, joined on texts that neither saw, and given thresholds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,120 +8,116 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 from sklearn.linear_model import LogisticRegression
 
-from serve_app.heads import BLOCK, Floats, Head, ends, normalised, weighted, windows
+from serve_app.heads import DIFFICULTY, OUTPUTS, REACHED, ends
+from serve_app.lexicon import BLOCK, Floats, Lexicon, normalised, weighted, windows
 from serve_app.training.examples import FOLDS, Example
 
-FALSE_POSITIVES = 0.01
-"""Share of the benign validation texts that the threshold lets be blocked."""
-LEXICAL_STRENGTH = 50.0
-EMBEDDING_STRENGTH = 10.0
-"""scikit-learn's C of the two logistic regressions."""
+STRENGTH = 50.0
+"""scikit-learn's C of the lexicon's logistic regressions."""
 
 _ONES = np.ones(2 * BLOCK, dtype=np.float32)
 
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """An example, ready: its embedding and the normalised stretches whose words are read."""
-
-    example: Example
-    seen: Floats
-    parts: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scaling:
-    """The part of a Head that is chosen on texts it was not trained on."""
-
-    slope: float
-    intercept: float
+Told = NDArray[np.float32]
+"""Shape (texts, outputs): 0, 1, or nan where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What an unscaled head said of an example."""
+class Parts:
+    """The normalised stretches of each example that the lexicon reads."""
 
-    example: Example
-    logit: float
+    windows: tuple[tuple[str, ...], ...]
+    ends: tuple[str, ...]
+    """What `difficulty` is read from."""
 
-    def probability(self, scaling: Scaling) -> float:
-        return float(1 / (1 + np.exp(-(scaling.slope * self.logit + scaling.intercept))))
-
-
-def prepared(head: str, examples: Sequence[Example], embeddings: Floats) -> list[Sample]:
-    samples = []
-    for example, seen in zip(examples, embeddings, strict=True):
-        plain = normalised(example.text)
-        samples.append(Sample(example, seen, tuple(windows(plain)) if head == "injection" else (ends(plain),)))
-    return samples
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> "Parts":
+        plain = [normalised(example.text) for example in examples]
+        return cls(tuple(tuple(windows(text, REACHED)) for text in plain), tuple(map(ends, plain)))
 
 
-def fit_idf(samples: Sequence[Sample]) -> Floats:
+def told(examples: Sequence[Example]) -> Told:
+    unknown = float("nan")
+    return np.array([[float(e.labels.get(name, unknown)) for name in OUTPUTS] for e in examples], dtype=np.float32)
+
+
+def folds_of(examples: Sequence[Example]) -> list[tuple[list[int], list[int]]]:
+    """(known, hidden) rows of each fold."""
+    fold = [example.fold for example in examples]
+    rows = range(len(examples))
+    return [([r for r in rows if fold[r] != f], [r for r in rows if fold[r] == f]) for f in range(FOLDS)]
+
+
+def fit_lexicon(parts: Parts, labels: Told, rows: Sequence[int]) -> Lexicon:
+    """Trained on these rows. An output without texts of both labels says nothing."""
+    idf = fit_idf([part for row in rows for part in parts.windows[row]])
+    weights = np.zeros((len(OUTPUTS), 2 * BLOCK), dtype=np.float32)
+    biases = np.zeros(len(OUTPUTS), dtype=np.float32)
+    for by_ends in (False, True):
+        stretches = [(row, part) for row in rows for part in ((parts.ends[row],) if by_ends else parts.windows[row])]
+        owners = np.array([row for row, _ in stretches])
+        matrix = _matrix([part for _, part in stretches], idf)
+        for output in range(len(OUTPUTS)):
+            if (output == DIFFICULTY) == by_ends:
+                fitted = _logistic(matrix, labels[owners, output], owners)
+                if fitted:
+                    weights[output], biases[output] = fitted
+    return Lexicon(weights, biases, idf)
+
+
+def read_lexicon(lexicon: Lexicon, parts: Parts, rows: Sequence[int]) -> Floats:
+    """Shape (len(rows), outputs), as `Heads.logits` reads a text's words."""
+    made = np.zeros((len(rows), len(OUTPUTS)), dtype=np.float32)
+    for position, row in enumerate(rows):
+        made[position] = np.max([lexicon.logits(part) for part in parts.windows[row]], axis=0)
+        if len(parts.windows[row]) > 1:
+            made[position, DIFFICULTY] = lexicon.logits(parts.ends[row])[DIFFICULTY]
+    return made
+
+
+def fit_idf(stretches: Sequence[str]) -> Floats:
     """ln((1 + n) / (1 + df)) + 1, and 0 for a bucket that no training text has."""
-    parts = [part for sample in samples for part in sample.parts]
     frequency = np.zeros(2 * BLOCK, dtype=np.float32)
-    for part in parts:
+    for part in stretches:
         buckets, _ = weighted(part, _ONES)
         frequency[buckets] += 1
-    idf = np.log((1 + len(parts)) / (1 + frequency)) + 1
+    idf = np.log((1 + len(stretches)) / (1 + frequency)) + 1
     return np.where(frequency > 0, idf, 0).astype(np.float32)
 
 
-def fit_head(samples: Sequence[Sample], idf: Floats) -> Head:
-    """A head without scaling. Needs examples of both labels."""
-    if len(set(labels(samples).tolist())) < 2:
-        raise ValueError(f"the {len(samples)} texts to train on have one label only; give examples of both")
-    lexical, lexical_bias = _lexical(samples, idf)
-    embedding, embedding_bias = _embedding(samples)
-    return Head(lexical, lexical_bias, embedding, embedding_bias, slope=1.0, intercept=0.0)
+def fit_joints(words: Floats, seen: Floats, labels: Told, weights: NDArray[np.float64]) -> Floats:
+    """Shape (outputs, 3): how much the lexicon's and the branch's logit of texts that neither was trained on count.
+
+    No share is negative: what is then left is the better of the two alone.
+    """
+    joints = np.tile(np.array([0.5, 0.5, 0.0], dtype=np.float32), (len(OUTPUTS), 1))
+    for output in range(len(OUTPUTS)):
+        known = ~np.isnan(labels[:, output])
+        positive = labels[known, output] == 1
+        if 0 < positive.sum() < known.sum():
+            logits = np.stack([words[known, output], seen[known, output]], axis=1)
+            joints[output] = _joint(logits, positive, weights[known])
+    return joints
 
 
-def judged(head: Head, samples: Sequence[Sample], idf: Floats) -> list[Verdict]:
-    verdicts = []
-    for sample in samples:
-        pairs = (weighted(part, idf) for part in sample.parts)
-        lexical = max(float(head.lexical[buckets] @ values) + head.lexical_bias for buckets, values in pairs)
-        # The head's own rule, unscaled: training cannot drift from serving.
-        probability = min(max(head.probability(lexical, sample.seen), 1e-12), 1 - 1e-12)
-        verdicts.append(Verdict(sample.example, float(np.log(probability / (1 - probability)))))
-    return verdicts
-
-
-def out_of_fold(samples: Sequence[Sample]) -> list[Verdict]:
-    """Every sample judged by a head that saw nothing of its fold."""
-    verdicts = []
-    for fold in range(FOLDS):
-        known = [sample for sample in samples if sample.example.fold != fold]
-        idf = fit_idf(known)
-        verdicts += judged(fit_head(known, idf), [s for s in samples if s.example.fold == fold], idf)
-    return verdicts
-
-
-def scaling(verdicts: Sequence[Verdict]) -> Scaling:
-    positive = np.array([verdict.example.positive for verdict in verdicts])
-    joint = np.array([verdict.logit for verdict in verdicts])
-    platt = LogisticRegression(C=1e6, class_weight="balanced").fit(joint[:, None], positive)
-    return Scaling(slope=float(platt.coef_[0, 0]), intercept=float(platt.intercept_[0]))
-
-
-def threshold_at(values: NDArray[np.floating], positive: NDArray[np.bool_], rate: float = FALSE_POSITIVES) -> float:
+def threshold_at(values: NDArray[np.floating], positive: NDArray[np.bool_], rate: float) -> float:
     """The lowest threshold at which at most `rate` of the negatives are at or above it."""
     negatives = np.sort(values[~positive])[::-1]
     return float(np.nextafter(np.float32(negatives[int(rate * len(negatives))]), np.float32(np.inf)))
 
 
-def labels(samples: Sequence[Sample]) -> NDArray[np.bool_]:
-    return np.array([sample.example.positive for sample in samples])
+def _joint(logits: Floats, positive: NDArray[np.bool_], weights: NDArray[np.float64]) -> Floats:
+    for columns in ((0, 1), (1,), (0,)):
+        model = LogisticRegression(C=1e3).fit(logits[:, columns], positive, sample_weight=weights)
+        if (model.coef_[0] >= 0).all():
+            joint = np.zeros(3, dtype=np.float32)
+            joint[list(columns)], joint[2] = model.coef_[0], model.intercept_[0]
+            return joint
+    return np.array([0.0, 1.0, 0.0], dtype=np.float32)
 
 
-def _lexical(train: Sequence[Sample], idf: Floats) -> tuple[Floats, float]:
-    pairs, positive, weights = [], [], []
-    for sample in train:
-        parts = sample.parts
-        pairs += [weighted(part, idf) for part in parts]
-        positive += [sample.example.positive] * len(parts)
-        weights += [min(len(parts), 3) / len(parts)] * len(parts)
-    matrix = csr_matrix(
+def _matrix(stretches: Sequence[str], idf: Floats) -> csr_matrix:
+    pairs = [weighted(part, idf) for part in stretches]
+    return csr_matrix(
         (
             np.concatenate([values for _, values in pairs]),
             np.concatenate([buckets for buckets, _ in pairs]).astype(np.int32),
@@ -129,12 +125,15 @@ def _lexical(train: Sequence[Sample], idf: Floats) -> tuple[Floats, float]:
         ),
         shape=(len(pairs), 2 * BLOCK),
     )
-    model = LogisticRegression(C=LEXICAL_STRENGTH, class_weight="balanced", solver="liblinear", random_state=0)
-    model.fit(matrix, positive, sample_weight=weights)
-    return model.coef_[0].astype(np.float32), float(model.intercept_[0])
 
 
-def _embedding(train: Sequence[Sample]) -> tuple[Floats, float]:
-    model = LogisticRegression(C=EMBEDDING_STRENGTH, class_weight="balanced", max_iter=1_000)
-    model.fit(np.stack([sample.seen for sample in train]), labels(train))
+def _logistic(matrix: csr_matrix, labels: Floats, owners: NDArray[np.int_]) -> tuple[Floats, float] | None:
+    """Weights and bias. The stretches of one text count as three at most."""
+    known = np.flatnonzero(~np.isnan(labels))
+    if len(set(labels[known].tolist())) < 2:
+        return None
+    _, inverse, counts = np.unique(owners[known], return_inverse=True, return_counts=True)
+    weights = (np.minimum(counts, 3) / counts)[inverse]
+    model = LogisticRegression(C=STRENGTH, class_weight="balanced", solver="liblinear", random_state=0, tol=1e-2)
+    model.fit(matrix[known], labels[known], sample_weight=weights)
     return model.coef_[0].astype(np.float32), float(model.intercept_[0])

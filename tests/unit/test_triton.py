@@ -45,7 +45,8 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         lengths = np.array([len(text) for text in texts[self.rows_short :]], dtype=np.float32)
         answer = service_pb2.ModelInferResponse(model_name=request.model_name)
         for output in request.outputs:
-            rows = np.repeat(lengths[:, None], 384, axis=1) if output.name == "EMBEDDING" else lengths / 100
+            rows = np.repeat(lengths[:, None], TENSORS[output.name][1][1], axis=1)
+            rows = rows if output.name == "EMBEDDING" else rows / 100
             answer.outputs.add(name=output.name, datatype="FP32", shape=rows.shape)
             answer.raw_output_contents.append(rows.tobytes())
         return answer
@@ -80,7 +81,7 @@ async def test_a_question_is_answered_with_its_embedding_and_a_probability_per_h
         signals = await client.classify("four")
     assert signals.embedding.shape == (384,)
     assert signals.embedding.dtype == np.float32
-    assert signals.scores == pytest.approx({"injection": 0.04, "difficulty": 0.04})
+    assert signals.scores == pytest.approx(dict.fromkeys(HEADS, 0.04))
 
 
 async def test_rows_come_back_in_the_order_of_their_texts() -> None:
@@ -88,6 +89,13 @@ async def test_rows_come_back_in_the_order_of_their_texts() -> None:
     async with classifier(Triton()) as client:
         rows = await client.encode(texts)
     assert rows[:, 0].tolist() == [float(len(text)) for text in texts]
+
+
+async def test_scores_come_back_in_the_order_of_their_texts() -> None:
+    texts = tuple("x" * length for length in (70, 3, 40, 0))
+    async with classifier(Triton()) as client:
+        scores = await client.score(texts)
+    assert [row["jailbreak"] for row in scores] == pytest.approx([0.7, 0.03, 0.4, 0.0])
 
 
 async def test_a_long_batch_goes_out_in_slices() -> None:
@@ -112,18 +120,23 @@ async def test_a_lone_surrogate_travels_as_a_question_mark() -> None:
 
 
 async def test_a_model_that_does_not_fit_is_refused_by_name_type_and_dimension() -> None:
-    tensors = {**TENSORS, "EMBEDDING": ("FP32", (-1, 768)), "DIFFICULTY": ("FP64", (-1,))}
-    del tensors["INJECTION"]
+    tensors = {**TENSORS, "EMBEDDING": ("FP32", (-1, 768))}
+    del tensors["SCORES"]
     async with classifier(Triton(tensors)) as client:
         with pytest.raises(ClassifierUnavailable) as caught:
             await client.classify("hello")
     assert "EMBEDDING must be FP32 [-1, 384], is FP32 [-1, 768]" in str(caught.value)
-    assert "INJECTION must be FP32 [-1], is missing" in str(caught.value)
-    assert "DIFFICULTY must be FP32 [-1], is FP64 [-1]" in str(caught.value)
+    assert "SCORES must be FP32 [-1, 9], is missing" in str(caught.value)
 
 
-async def test_a_model_with_more_heads_than_asked_for_fits() -> None:
-    async with classifier(Triton({**TENSORS, "HARM": ("FP32", (-1,))})) as client:
+async def test_heads_of_another_number_or_type_are_refused() -> None:
+    async with classifier(Triton({**TENSORS, "SCORES": ("FP64", (-1, 2))})) as client:
+        with pytest.raises(ClassifierUnavailable, match=r"SCORES must be FP32 \[-1, 9\], is FP64 \[-1, 2\]"):
+            await client.score(("hello",))
+
+
+async def test_a_model_with_more_outputs_than_asked_for_fits() -> None:
+    async with classifier(Triton({**TENSORS, "SUSPICION": ("FP32", (-1,))})) as client:
         assert set((await client.classify("hello")).scores) == set(HEADS)
 
 
