@@ -16,6 +16,6 @@ def limits(policy: PolicySettings, shipped: Mapping[str, float]) -> dict[str, fl
 
 
 def broken(scores: Scores, limits: Mapping[str, float]) -> tuple[str, ...]:
-    """Categories at or above their limit, the one furthest above it first."""
-    over = [name for name, limit in limits.items() if scores.get(name, -1.0) >= limit]
+    """Categories at or above their limit, the one furthest above it first. A score that is no number is above any."""
+    over = [name for name, limit in limits.items() if name in scores and not scores[name] < limit]
     return tuple(sorted(over, key=lambda name: limits[name] - scores[name]))

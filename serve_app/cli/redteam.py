@@ -26,7 +26,8 @@ from serve_app.redteam.run import Attempt, attack
 from serve_app.redteam.suite import Probe, digest, limited
 from serve_app.redteam.target import Target, TargetUnreachable, connection, reach
 
-GATES = Path("configs/redteam.yaml")
+GATES = Path(__file__).parents[1] / "redteam" / "gates.yaml"
+"""Those that come with Manta."""
 INTERRUPTED = 130
 """What a shell says of a command that Ctrl-C ended."""
 
@@ -124,11 +125,7 @@ class Trial:
                 await attack(self.target, probes, self.concurrency, record)
 
 
-def _gates(path: Path) -> Gates | None:
-    """The project's own gates may be absent where the command runs; a file that was named may not."""
-    if path == GATES and not path.exists():
-        typer.secho(f"{path} is not here: no gates are judged", err=True, dim=True)
-        return None
+def _gates(path: Path) -> Gates:
     try:
         return load_gates(path)
     except InvalidGates as exc:

@@ -25,7 +25,6 @@ from serve_app.redteam.suite import Family
 
 
 def markdown(run: Run, last: Mapping[str, Any] | None) -> str:
-    difference, columns = changes(run, last), occurring(run)
     lines = [
         "# Red team report",
         "",
@@ -34,6 +33,22 @@ def markdown(run: Run, last: Mapping[str, Any] | None) -> str:
         *_gate_lines(run),
         *(f"> {note}" for note in run.notes),
         "",
+        *_tables(run, last),
+        "## Worst examples",
+        "",
+        *(line for attempt in worst(run.attempts) for line in _example_lines(attempt)),
+        "## How to read this",
+        "",
+        *(f"- {note}" for note in READING),
+        *(f"- {outcome}: {meaning}." for outcome, meaning in MEANINGS.items()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _tables(run: Run, last: Mapping[str, Any] | None) -> list[str]:
+    difference, columns = changes(run, last), occurring(run)
+    return [
         "## By family",
         "",
         "| family | attempts | errors | attack success | reached | false refusals | change in points |",
@@ -55,16 +70,7 @@ def markdown(run: Run, last: Mapping[str, Any] | None) -> str:
         "|---|---|---|---|---|---|",
         *(_kind_line(kind, family, found) for (family, kind), found in by_kind(run.attempts).items()),
         "",
-        "## Worst examples",
-        "",
-        *(line for attempt in worst(run.attempts) for line in _example_lines(attempt)),
-        "## How to read this",
-        "",
-        *(f"- {note}" for note in READING),
-        *(f"- {outcome}: {meaning}." for outcome, meaning in MEANINGS.items()),
-        "",
     ]
-    return "\n".join(lines)
 
 
 def _gate_lines(run: Run) -> list[str]:

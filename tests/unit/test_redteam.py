@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from serve_app.cli.redteam import GATES
 from serve_app.extractive import NOT_COVERED
 from serve_app.redteam.encodings import ENCODINGS, encoded
 from serve_app.redteam.figures import Figures, Gates, InvalidGates, figures, interval, load_gates, passed_over
@@ -235,7 +236,7 @@ def test_wrong_gates_are_named(tmp_path: Path, text: str, named: str) -> None:
 
 
 def test_the_projects_own_gates_can_be_read() -> None:
-    own = load_gates(Path(__file__).parents[2] / "configs" / "redteam.yaml")
+    own = load_gates(GATES)
     assert set(own.families) == set(FAMILIES)
 
 

@@ -190,6 +190,13 @@ async def test_a_category_can_be_switched_off() -> None:
     await engine_saw(asking, parts, guarded(thresholds={"illicit": None}))
 
 
+async def test_a_score_that_is_no_number_does_not_pass() -> None:
+    asking, parts = asked()
+    parts["classifier"] = HashClassifier({"jailbreak": float("nan"), "difficulty": 0.0})
+    with pytest.raises(ContentFiltered, match="'jailbreak'"):
+        await events_of(asking, **parts)
+
+
 @pytest.mark.parametrize("operation", ["chat", "completion"])
 async def test_a_safe_message_is_answered_in_place_of_a_refusal(operation: Any) -> None:
     asking, parts = asked(operation=operation)
