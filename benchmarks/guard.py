@@ -19,9 +19,11 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from serve_app import indirect  # noqa: E402
 from serve_app.adapters.encoder import Encoder, ensure  # noqa: E402
 from serve_app.classifier import EmbeddedClassifier  # noqa: E402
 from serve_app.heads import ATTACK, HARM, SHIPPED, Heads  # noqa: E402
+from serve_app.indirect import Inspector  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "guard.json"
 QUESTION = "How do I roll back a model that was deployed with the wrong tensor parallel size last night? "
@@ -57,7 +59,7 @@ def costs(folder: Path, threads: int) -> dict[str, dict[str, float]]:
         "suspects of 100 kB": measured(lambda: heads.suspects(long), 10),
         "all heads over 100 kB": measured(lambda: heads.read([long], encoder.states), 10),
     }
-    classifier = EmbeddedClassifier(encoder, heads)
+    classifier = EmbeddedClassifier(encoder, heads, Inspector.load(indirect.SHIPPED))
     with asyncio.Runner() as runner:
         found["classify, 300 characters"] = measured(lambda: runner.run(classifier.classify(question)), 200)
         found["score, 256 texts of 20 to 120 characters"] = measured(

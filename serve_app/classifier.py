@@ -9,8 +9,10 @@ from typing import Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_app import indirect
 from serve_app.errors import ClassifierUnavailable
 from serve_app.heads import SHIPPED, Heads
+from serve_app.indirect import Inspector
 from serve_app.turn import Scores, Signals
 
 SLICE = 8
@@ -38,9 +40,10 @@ class EmbeddedClassifier:
     `encode` keeps at most one slice in the queue, so a question that comes meanwhile is next.
     """
 
-    def __init__(self, encoder: Encodes, heads: Heads) -> None:
+    def __init__(self, encoder: Encodes, heads: Heads, inspector: Inspector) -> None:
         self._encoder = encoder
         self._heads = heads
+        self._inspector = inspector
         # Not the loop's default executor: whatever else blocks there must not delay a question.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="classifier")
 
@@ -51,7 +54,8 @@ class EmbeddedClassifier:
         from serve_app.adapters.encoder import Encoder, ensure
 
         loaded = Heads.load(heads)
-        return cls(Encoder(ensure(encoder_root), threads, loaded.branch), loaded)
+        encoder = Encoder(ensure(encoder_root), threads, loaded.branch)
+        return cls(encoder, loaded, Inspector.load(indirect.SHIPPED))
 
     @property
     def heads(self) -> Heads:
@@ -78,7 +82,12 @@ class EmbeddedClassifier:
         return tuple(found[position] for position in range(len(texts)))
 
     async def inspect(self, texts: tuple[str, ...]) -> tuple[float, ...]:
-        return tuple([0.0 for _ in texts])
+        found: list[float] = []
+        for start in range(0, len(texts), SLICE):
+            part = texts[start : start + SLICE]
+            rows = await self._run(_call(lambda part: self._inspector.read(part, self._encoder.encode), part))
+            found += rows.tolist()
+        return tuple(found)
 
     def close(self) -> None:
         """Waits for the slice under way; later calls raise ClassifierUnavailable."""

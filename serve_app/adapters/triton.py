@@ -30,6 +30,7 @@ TENSORS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "TEXT": ("BYTES", (-1,)),
     "EMBEDDING": ("FP32", (-1, DIMENSION)),
     "SCORES": ("FP32", (-1, len(HEADS))),
+    "SUSPICION": ("FP32", (-1,)),
 }
 """Data type and shape of each tensor the model must have, as `deployments/triton/` declares them."""
 
@@ -106,7 +107,7 @@ class TritonClassifier:
         return tuple(map(_named, await self._sliced(texts, "SCORES")))
 
     async def inspect(self, texts: tuple[str, ...]) -> tuple[float, ...]:
-        return tuple([0.0 for _ in texts])
+        return tuple((await self._sliced(texts, "SUSPICION")).tolist())
 
     async def encode(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
         """As the port says. The batch goes out in slices, one after the other: a question waits behind one of them."""
@@ -119,7 +120,7 @@ class TritonClassifier:
             await client.close()
 
     async def _sliced(self, texts: tuple[str, ...], output: str) -> NDArray[np.float32]:
-        """One row per text of an output that has columns."""
+        """One row per text of an output."""
         rows = np.empty((len(texts), *TENSORS[output][1][1:]), dtype=np.float32)
         # Texts of like length share a slice: every text of a call is padded to its longest.
         order = sorted(range(len(texts)), key=lambda position: len(texts[position]))

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from deployments.triton.server import TritonServer
+from serve_app import indirect
 from serve_app.adapters.triton import TritonClassifier
 from serve_app.classifier import EmbeddedClassifier
 from serve_app.heads import ATTACKS as ATTACK_HEADS
 from serve_app.heads import HARMS, NAMES, SHIPPED, Heads
+from serve_app.indirect import Inspector
 from serve_app.ports import Classifier
 from serve_app.turn import Scores
 
@@ -159,6 +161,13 @@ async def test_a_batch_is_scored_as_its_texts_alone(classifier: Classifier) -> N
 
 async def test_no_texts_have_no_scores(classifier: Classifier) -> None:
     assert await classifier.score(()) == ()
+
+
+async def test_a_request_planted_in_a_page_is_suspicious(classifier: Classifier) -> None:
+    page = "The head node runs the dashboard. The workers run the replicas and report to it every second."
+    clean, poisoned, empty = await classifier.inspect((page, f"{page}\n\n{ATTACK}", ""))
+    assert clean < Inspector.load(indirect.SHIPPED).threshold <= poisoned
+    assert empty == 0
 
 
 async def test_synthesis_is_more_difficult_than_lookup(classifier: Classifier) -> None:

@@ -18,11 +18,13 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
+from serve_app import indirect
 from serve_app.adapters import minilm
 from serve_app.classifier import SLICE, EmbeddedClassifier
 from serve_app.cli.heads import heads_app
 from serve_app.errors import ClassifierUnavailable
 from serve_app.heads import ATTACK, ATTACKS, HARM, HARMS, NAMES, OUTPUTS, SHIPPED, Heads, Look, layout, scores
+from serve_app.indirect import Inspector
 from serve_app.lexicon import BLOCK, WINDOW, normalised, weighted, windows
 from serve_app.training import branch, course, examples, sources
 from serve_app.training.course import train
@@ -294,7 +296,7 @@ class Slow:
 
 async def test_a_question_is_served_between_the_slices_of_a_batch(shipped: Heads) -> None:
     encoder = Slow()
-    classifier = EmbeddedClassifier(encoder, shipped)
+    classifier = EmbeddedClassifier(encoder, shipped, Inspector.load(indirect.SHIPPED))
     batch = asyncio.create_task(classifier.encode(tuple(f"document {n}" for n in range(5 * SLICE))))
     await asyncio.to_thread(encoder.started.wait, 10)
     question = asyncio.create_task(classifier.classify("What is a pod?"))
@@ -309,7 +311,7 @@ async def test_a_question_is_served_between_the_slices_of_a_batch(shipped: Heads
 async def test_a_batch_is_scored_in_order_and_in_slices(shipped: Heads) -> None:
     encoder = Slow()
     encoder.permitted.set()
-    classifier = EmbeddedClassifier(encoder, shipped)
+    classifier = EmbeddedClassifier(encoder, shipped, Inspector.load(indirect.SHIPPED))
     texts = tuple("word " * (n % 7 + 1) for n in range(2 * SLICE + 1))
     found = await classifier.score(texts)
     alone = [(await classifier.score((text,)))[0] for text in texts]
@@ -345,7 +347,7 @@ def test_a_megabyte_is_read_to_its_end(shipped: Heads, attack_at: float) -> None
 
 
 async def test_a_closed_classifier_is_unavailable(shipped: Heads) -> None:
-    classifier = EmbeddedClassifier(Slow(), shipped)
+    classifier = EmbeddedClassifier(Slow(), shipped, Inspector.load(indirect.SHIPPED))
     classifier.close()
     with pytest.raises(ClassifierUnavailable, match="the embedded classifier failed"):
         await classifier.classify("anyone there?")

@@ -45,7 +45,8 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         lengths = np.array([len(text) for text in texts[self.rows_short :]], dtype=np.float32)
         answer = service_pb2.ModelInferResponse(model_name=request.model_name)
         for output in request.outputs:
-            rows = np.repeat(lengths[:, None], TENSORS[output.name][1][1], axis=1)
+            columns = TENSORS[output.name][1][1:]
+            rows = np.repeat(lengths, *columns).reshape(len(lengths), *columns) if columns else lengths
             rows = rows if output.name == "EMBEDDING" else rows / 100
             answer.outputs.add(name=output.name, datatype="FP32", shape=rows.shape)
             answer.raw_output_contents.append(rows.tobytes())
@@ -98,6 +99,11 @@ async def test_scores_come_back_in_the_order_of_their_texts() -> None:
     assert [row["jailbreak"] for row in scores] == pytest.approx([0.7, 0.03, 0.4, 0.0])
 
 
+async def test_suspicions_come_back_in_the_order_of_their_texts() -> None:
+    async with classifier(Triton()) as client:
+        assert await client.inspect(("x" * 70, "", "x" * 4)) == pytest.approx((0.7, 0.0, 0.04))
+
+
 async def test_a_long_batch_goes_out_in_slices() -> None:
     triton = Triton()
     async with classifier(triton) as client:
@@ -136,7 +142,7 @@ async def test_heads_of_another_number_or_type_are_refused() -> None:
 
 
 async def test_a_model_with_more_outputs_than_asked_for_fits() -> None:
-    async with classifier(Triton({**TENSORS, "SUSPICION": ("FP32", (-1,))})) as client:
+    async with classifier(Triton({**TENSORS, "LANGUAGE": ("FP32", (-1,))})) as client:
         assert set((await client.classify("hello")).scores) == set(HEADS)
 
 
