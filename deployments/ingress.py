@@ -14,8 +14,10 @@ from serve_app.guardrail import Guardrail
 from serve_app.heads import SHIPPED, Heads
 from serve_app.http.app import Gateway, create_app
 from serve_app.http.health import Readiness
+from serve_app.indirect import SHIPPED as INSPECTOR
+from serve_app.indirect import Inspector
 from serve_app.pipeline import Pipeline
-from serve_app.policy import SessionSettings
+from serve_app.policy import INDIRECT, SessionSettings
 from serve_app.retrieval import Retrieval
 from serve_app.router import Router
 from serve_app.settings import GatewaySettings
@@ -69,7 +71,7 @@ class Ingress:
 
 def shipped_thresholds() -> dict[str, float]:
     """What the models that come with Manta were trained to, by category."""
-    return dict(Heads.load(SHIPPED).thresholds)
+    return {**Heads.load(SHIPPED).thresholds, INDIRECT: Inspector.load(INSPECTOR).threshold}
 
 
 def vaults_of(settings: SessionSettings) -> Vaults:
