@@ -67,6 +67,8 @@ class Heads:
 
         `states`: the branch's of the texts themselves, where the caller has them already.
         """
+        # Lone surrogates, which JSON may carry, do not reach a server: all backends read them as it does.
+        texts = [text.encode("utf-8", "replace").decode() for text in texts]
         seen = look(texts) if states is None else states
         if len(texts) != len(seen):
             raise ValueError(f"heads: {len(texts)} texts but {len(seen)} states; give one row per text")
