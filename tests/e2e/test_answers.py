@@ -56,7 +56,7 @@ def test_what_the_documents_do_not_cover_is_said_plainly(service: Running, docum
 
 
 def test_auto_says_which_model_and_why(service: Running, documents: str) -> None:
-    response = service.ask("What is the request limit?", **searching(documents))
+    response = service.ask("How do I roll back a model?", **searching(documents))
     assert response.headers["x-manta-model"] == "extractive"
     assert response.headers["x-manta-route"].startswith("auto; difficulty 0.")
     stages = {entry.split(";")[0] for entry in response.headers["server-timing"].split(", ")}
