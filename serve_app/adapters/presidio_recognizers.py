@@ -68,6 +68,10 @@ class BlankPipeline(SpacyNlpEngine):  # type: ignore[misc]
         self.nlp = {LANGUAGE: spacy.blank(LANGUAGE)}
 
 
+INTERNAL = frozenset({"local", "internal", "corp", "lan", "intranet", "home"})
+"""Top-level domains of networks of one's own, which the public suffix list does not have."""
+
+
 class OfflineEmailRecognizer(EmailRecognizer):  # type: ignore[misc]
     """Presidio's asks the network for the public suffix list at first use; this one reads the bundled copy."""
 
@@ -77,7 +81,8 @@ class OfflineEmailRecognizer(EmailRecognizer):  # type: ignore[misc]
 
     def validate_result(self, pattern_text: str) -> bool:
         domain = pattern_text.rpartition("@")[2]
-        return self.suffixes(domain).fqdn != "" and not pattern_text.startswith("git@")
+        is_known = self.suffixes(domain).fqdn != "" or domain.rpartition(".")[2].lower() in INTERNAL
+        return is_known and not pattern_text.startswith("git@")
 
 
 class TelephoneRecognizer(EntityRecognizer):  # type: ignore[misc]
