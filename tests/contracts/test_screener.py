@@ -58,6 +58,7 @@ async def test_findings_are_sorted_and_do_not_overlap(screener: Screener) -> Non
     ("text", "kind", "value"),
     [
         ("write to jane.doe@example.com.", "EMAIL_ADDRESS", "jane.doe@example.com"),
+        ("write to jane.doe@mail.corp.internal.", "EMAIL_ADDRESS", "jane.doe@mail.corp.internal"),
         ("ring (415) 555-2671 today", "PHONE_NUMBER", "(415) 555-2671"),
         ("ring +49 30 901820 today", "PHONE_NUMBER", "+49 30 901820"),
         ("my mobile is 699 956 915", "PHONE_NUMBER", "699 956 915"),
