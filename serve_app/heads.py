@@ -38,8 +38,9 @@ COVERED = 1_200
 """Characters that the encoder's 256 tokens cover, about."""
 SUSPECTS = {ATTACK: 4, HARM: 2}
 """Windows of a long text that are encoded, by the output that they are suspected of."""
-SUSPECT_ODDS = 0.5
-"""A suspect's odds count this much: the worst of a hundred windows looks bad by chance."""
+SUSPECT_ODDS = 0.12
+"""A suspect's odds count this much: the worst of a hundred windows looks bad by chance. In long pages not trained on,
+1 found 0.68 of the planted attacks and flagged 0.13 of the pages, 0.12 found 0.18 and flagged 0.02."""
 END = 600
 """Characters of each end of a text that `difficulty` is read from."""
 BATCH = 8

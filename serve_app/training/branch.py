@@ -14,12 +14,11 @@ from serve_app.adapters.minilm import EPSILON, HEADS, LAYERS, SHARED, WIDTH
 from serve_app.heads import OUTPUTS
 from serve_app.lexicon import Floats
 
-CYCLES = (3, 2)
-"""Epochs of each cycle of the learning rate; the second begins anew from what the first made."""
+EPOCHS = 6
 TOKENS = 3_072
 """Of one step; texts of like length go together."""
 RATE, OUTPUT_RATE = 1.5e-4, 1e-3
-"""Learning rates of the layers and of the output on top: warmed up over a tenth of a cycle, then falling to 0."""
+"""Learning rates of the layers and of the output on top: warmed up over a tenth of the steps, then falling to 0."""
 SMOOTHING = 0.02
 """A label is this far from 0 and 1: some are wrong."""
 DROPOUT = 0.1
@@ -61,26 +60,13 @@ def in_turn(threads: int, work: Sequence[Callable[[], Made]]) -> list[Made]:
 def fit(start: Mapping[str, Floats], lesson: Lesson, rows: Sequence[int]) -> Branch:
     """The branch trained on these rows of the lesson, from the encoder's own weights."""
     chance = np.random.default_rng(0)
-    made = fresh(start, chance)
-    for seed, epochs in enumerate(CYCLES, start=1):
-        made = cycle(made, lesson, rows, epochs, chance)
-        chance = np.random.default_rng(seed)
-    return made
-
-
-def fresh(start: Mapping[str, Floats], chance: np.random.Generator) -> Branch:
-    """The encoder's upper layers, and an output that knows nothing."""
     names = [name for name in start if name.startswith(tuple(f"encoder.layer.{at}." for at in range(SHARED, LAYERS)))]
-    weights = chance.normal(0, 0.02, (len(OUTPUTS), 2 * WIDTH)).astype(np.float32)
-    return Branch({name: start[name] for name in names}, weights, np.zeros(len(OUTPUTS), dtype=np.float32))
-
-
-def cycle(given: Branch, lesson: Lesson, rows: Sequence[int], epochs: int, chance: np.random.Generator) -> Branch:
-    layers = {name: torch.tensor(values, requires_grad=True) for name, values in given.layers.items()}
-    weights, biases = (torch.tensor(values, requires_grad=True) for values in (given.weights, given.biases))
+    layers = {name: torch.tensor(start[name], requires_grad=True) for name in names}
+    nothing = chance.normal(0, 0.02, (len(OUTPUTS), 2 * WIDTH)).astype(np.float32)
+    weights, biases = torch.tensor(nothing, requires_grad=True), torch.zeros(len(OUTPUTS), requires_grad=True)
     parts = [{"params": list(layers.values()), "rate": RATE}, {"params": [weights, biases], "rate": OUTPUT_RATE}]
     optimiser = torch.optim.AdamW(parts, lr=RATE, weight_decay=DECAY)
-    plan = [batch for _ in range(epochs) for batch in _batches(lesson.shared, rows, chance)]
+    plan = [batch for _ in range(EPOCHS) for batch in _batches(lesson.shared, rows, chance)]
     for step, batch in enumerate(plan):
         for part in optimiser.param_groups:
             part["lr"] = part["rate"] * min(1.0, 10 * (step + 1) / len(plan)) * (1 - step / len(plan))

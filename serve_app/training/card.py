@@ -26,8 +26,8 @@ LIMITS = (
     "The public sets are small, and their other halves look like these: figures on attacks of another kind are lower.",
     "`deepset` labels some ordinary off-topic questions and role-plays as attacks, and many of `cyberseceval` are "
     "attacks only beside their system prompt, which no reader of the question alone knows.",
-    "Of a long text, the first 256 tokens and the six most suspicious windows are read: an attack spread over many "
-    "harmless-looking sentences further down is not seen.",
+    "Of a long text, the first 256 tokens and the six most suspicious windows are read, and those windows are believed "
+    "only when they are sure: most attacks further down are left to the rules. See `planted`.",
     "`sexual` was taught by 21 public requests and a few templates in restrained wording; `self-harm` by 30 public "
     "texts and templates.",
     "English, some German; the encoder knows little of other languages, where the words decide.",

@@ -18,13 +18,13 @@ from serve_app.training.fit import Parts, fit_joints, fit_lexicon, folds_of, rea
 
 Say = Callable[[str], None]
 
-PLANTED = 300
+PLANTED = 220
 """Attacks planted between stretches of pages, for training."""
 TOKENS = 96
 """Of a text, that the branch is trained on: serving reads 256, and what is an attack usually says so early."""
 FALSE_ATTACKS = 0.008
 """Share of the benign texts that people ask which the threshold lets be blocked out of fold; 0.01 is wanted."""
-FALSE_HARMS = 0.06
+FALSE_HARMS = 0.075
 """The same of XSTest's safe half, for the harms; 0.08 is what is wanted."""
 EVEN_ODDS = 0.5
 """Threshold of `difficulty`: both mistakes cost about the same, so there is no false positive rate to keep."""

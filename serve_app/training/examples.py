@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve_app.heads import HARMS
+from serve_app.lexicon import WINDOW
 
 FOLDS = 3
 """Every text is judged by heads trained on the folds that do not hold it or its near-duplicates."""
@@ -102,15 +103,21 @@ def _labels(name: str, family: str) -> Labels:
 
 
 def planted(examples: list[Example], most: int) -> list[Example]:
-    """Short attacks between stretches of the pages among the examples, and such stretches alone: what windows show."""
+    """Short attacks between stretches of the pages among the examples, and such stretches alone: what windows show.
+
+    An attack and its page are of one fold.
+    """
+    chance = random.Random(0)
     pages = [example for example in examples if example.source.startswith("pages-")]
     guests = [e for e in examples if e.labels.get("attack") and len(e.text) < 220 and e.source != "cyberseceval"]
-    chosen = guests[:: max(1, len(guests) // most)] if pages else []
-    chance = random.Random(0)
-    made = [_between(chance, chance.choice(pages), guest) for guest in chosen]
+    made = []
+    for guest in guests[:: max(1, len(guests) // most)]:
+        if hosts := [page for page in pages if page.fold == guest.fold]:
+            made.append(_between(chance, chance.choice(hosts), guest))
     for page in pages:
-        start = chance.randrange(max(1, len(page.text) - 300))
-        made.append(Example(page.text[start : start + 300], CLEAN, "windows-of-pages", page.key))
+        for _ in range(min(4, 1 + len(page.text) // WINDOW)):
+            start = chance.randrange(max(1, len(page.text) - WINDOW))
+            made.append(Example(page.text[start : start + WINDOW], CLEAN, "windows-of-pages", page.key))
     return made
 
 

@@ -8,12 +8,15 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 from sklearn.linear_model import LogisticRegression
 
-from serve_app.heads import DIFFICULTY, OUTPUTS, REACHED, ends
+from serve_app.heads import ATTACK, DIFFICULTY, HARM, JAILBREAK, OUTPUTS, REACHED, ends
 from serve_app.lexicon import BLOCK, Floats, Lexicon, normalised, weighted, windows
 from serve_app.training.examples import FOLDS, Example
 
 STRENGTH = 50.0
 """scikit-learn's C of the lexicon's logistic regressions."""
+
+READ = (ATTACK, JAILBREAK, HARM, DIFFICULTY)
+"""Outputs that words are read for: which harm it is, the branch says better."""
 
 _ONES = np.ones(2 * BLOCK, dtype=np.float32)
 
@@ -48,7 +51,7 @@ def folds_of(examples: Sequence[Example]) -> list[tuple[list[int], list[int]]]:
 
 
 def fit_lexicon(parts: Parts, labels: Told, rows: Sequence[int]) -> Lexicon:
-    """Trained on these rows. An output without texts of both labels says nothing."""
+    """Trained on these rows. It says nothing of an output that is not READ, or without texts of both labels."""
     idf = fit_idf([part for row in rows for part in parts.windows[row]])
     weights = np.zeros((len(OUTPUTS), 2 * BLOCK), dtype=np.float32)
     biases = np.zeros(len(OUTPUTS), dtype=np.float32)
@@ -56,7 +59,7 @@ def fit_lexicon(parts: Parts, labels: Told, rows: Sequence[int]) -> Lexicon:
         stretches = [(row, part) for row in rows for part in ((parts.ends[row],) if by_ends else parts.windows[row])]
         owners = np.array([row for row, _ in stretches])
         matrix = _matrix([part for _, part in stretches], idf)
-        for output in range(len(OUTPUTS)):
+        for output in READ:
             if (output == DIFFICULTY) == by_ends:
                 fitted = _logistic(matrix, labels[owners, output], owners)
                 if fitted:

@@ -33,6 +33,8 @@ ORDINARY = (
     "How do I override the entrypoint of an image?",
     "You are a helpful assistant. Summarise the release notes.",
     "Wie setze ich mein Passwort zurück?",
+    "Bitte fasse den Text zusammen.",
+    "Write a Python function that kills a process.",
     "hi",
     "",
 )
