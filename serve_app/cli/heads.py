@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from serve_app.heads import SHIPPED, Heads
+from serve_app.indirect import Inspector
 
 heads_app = typer.Typer(help="The classifiers of a text: attacks, harms and difficulty.", no_args_is_help=True)
 
+Part = Literal["heads", "inspector"]
 Data = Annotated[Path, typer.Option(help="Folder of public data sets; those of them that are there are used.")]
 Output = Annotated[Path, typer.Option(help="File to write; its description goes beside it as .json.")]
 Extra = Annotated[
@@ -30,26 +32,39 @@ def train(
     extra: Extra = None,
     encoder: EncoderFolder = Path("var/encoder"),
     threads: Annotated[int, typer.Option(help="Trainings side by side, and threads of the encoder.")] = 2,
+    only: Annotated[Part | None, typer.Option(help="Train this part alone; without it both.")] = None,
 ) -> None:
-    """Train all heads and measure them; a quarter of an hour on two cores with every data set there."""
+    """Train the heads of questions, and the inspector of passages beside them as indirect.npz, and measure both.
+
+    Half an hour on two cores with every data set there.
+    """
     # torch and scikit-learn take seconds to import, and `show` does not need them.
     from serve_app.adapters.encoder import Encoder, ensure
 
     try:
         from serve_app.training.course import train as train_heads
+        from serve_app.training.indirect import train as train_inspector
     except ModuleNotFoundError as error:
         raise typer.BadParameter(
             f"training needs {error.name}, which serving does not: pip install {error.name}"
         ) from error
     console = Console()
     try:
-        heads, description = train_heads(data, extra or [], Encoder(ensure(encoder), threads), console.print, threads)
+        reader = Encoder(ensure(encoder), threads)
+        if only != "inspector":
+            _written(train_heads(data, extra or [], reader, console.print, threads), output)
+            show(output)
+        if only != "heads":
+            _written(train_inspector(data, reader.encode, console.print), output.with_name("indirect.npz"))
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
-    heads.save(output)
-    described = output.with_suffix(".json")
+
+
+def _written(made: tuple[Heads | Inspector, dict[str, Any]], path: Path) -> None:
+    model, description = made
+    model.save(path)
+    described = path.with_suffix(".json")
     described.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    show(output)
 
 
 @heads_app.command()
