@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from deployments.remote import Handle, RemoteClassifier, RemoteLibrary, RemoteRetriever, RemoteScreener, remote_engine
 from serve_app.admission import Admission
 from serve_app.authenticator import Authenticator
-from serve_app.documents.tokens import minilm_tokenizer, token_count
+from serve_app.documents.tokens import minilm_tokenizer, prompt_count
 from serve_app.engines import EngineTable
 from serve_app.guardrail import Guardrail
 from serve_app.heads import SHIPPED, Heads
@@ -41,7 +41,7 @@ class Ingress:
                 authenticator=Authenticator.from_settings(self._settings.keys),
                 library=self._library,
                 readiness=self._readiness(),
-                count=token_count(minilm_tokenizer()),
+                count=prompt_count(minilm_tokenizer()),
                 echoes_request_ids=True,
                 started_at=int(time.time()),
             )

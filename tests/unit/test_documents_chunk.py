@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from serve_app.documents.chunk import Excerpt, excerpts, sentences
 from serve_app.documents.document import Block, Document
-from serve_app.documents.tokens import minilm_tokenizer, token_count
+from serve_app.documents.tokens import minilm_tokenizer, prompt_count, token_count
 from tests.unit.documents import word_count
 
 
@@ -127,3 +127,9 @@ def test_a_page_of_base64_is_not_one_token() -> None:
     made = list(excerpts(blob, count=count, most_tokens=200))
     assert max(len(one.text) for one in made) < 3_000
     assert sum(len(one.text) for one in made) == 100_000
+
+
+def test_a_prompt_of_any_length_is_counted_to_its_end() -> None:
+    count = prompt_count(minilm_tokenizer())
+    assert count("again " * 12_000) == pytest.approx(12_000, abs=3)
+    assert count("") == 0

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.adapters.milvus_expression import expression
+from serve_app.adapters.milvus_expression import expression, visible
 from serve_app.errors import InvalidRequest
 from serve_app.filters import MAX_DEPTH, Comparison, Compound, matches, parse
+from serve_app.sight import Sight
 
 SCALARS = st.one_of(st.text(max_size=20), st.integers(-(2**40), 2**40), st.floats(-1e6, 1e6), st.booleans())
 ORDERED = st.one_of(st.text(max_size=20), st.integers(-(2**40), 2**40), st.floats(-1e6, 1e6))
@@ -168,14 +169,20 @@ def test_no_name_can_break_out_of_its_literal(tenant: str, stores: list[str], fi
     assert written == f'tenant == "" and store in [{", ".join(["" + chr(34) * 2] * len(stores))}] and file_id == ""'
 
 
-@given(tenant=st.text(), asked=FILTERS)
-def test_a_filter_can_only_narrow_what_the_tenant_sees(tenant: str, asked: dict[str, Any]) -> None:
-    written = skeleton(tenant, (), tree=parse(asked))
-    assert written.startswith('tenant == "" and (')
-    assert re.fullmatch(r'[\w\s.$()\[\]<>=!"+-]*', written), "only our own words and signs stand outside strings"
-    assert "tenant" not in written[len("tenant") :]
+@given(tenant=st.text(), groups=st.frozensets(st.text(), max_size=3), asked=FILTERS)
+def test_a_filter_can_only_narrow_what_the_tenant_sees(
+    tenant: str, groups: frozenset[str], asked: dict[str, Any]
+) -> None:
+    sight = Sight(tenant=tenant, groups=groups, now=0.0)
+    seen = LITERAL.sub('""', visible(sight, ()))
+    written = LITERAL.sub('""', visible(sight, (), parse(asked)))
+    assert written.startswith(f"{seen} and (") and written.endswith(")")
+    assert seen.startswith('tenant == "" and (access == ""')
+    own = written[len(f"{seen} and ") :]
+    assert re.fullmatch(r'[\w\s.$()\[\]<>=!"+-]*', own), "only our own words and signs stand outside strings"
+    assert not re.search(r"\b(?:tenant|access|purposes|until|subject|store)\b", own)
     depth = 0
-    for sign in written[len('tenant == "" and ') : -1]:
+    for sign in own[:-1]:
         depth += {"(": 1, ")": -1}.get(sign, 0)
         assert depth > 0, "the filter stays inside its own parentheses"
 

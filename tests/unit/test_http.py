@@ -9,6 +9,7 @@ import pytest
 from serve_app.errors import EngineFailed, ScreenerUnavailable
 from serve_app.http.app import Gateway, create_app
 from serve_app.http.health import Readiness
+from serve_app.selection import SPARE
 from tests.builders import KEY, ListRetriever, OpenScreener, ScriptedEngine, gateway, passage, settings
 
 QUESTION = {"model": "small", "messages": [{"role": "user", "content": "Hello?"}]}
@@ -89,7 +90,7 @@ async def test_openais_file_search_tool_asks_for_passages_and_is_not_sent_on() -
     engine, retriever = ScriptedEngine(), ListRetriever((passage(),))
     tools = [{"type": "file_search", "vector_store_ids": ["vs_1"], "max_num_results": 3}]
     await ask(gateway(engine=engine, retriever=retriever), tools=tools)
-    assert (retriever.asked[0].stores, retriever.asked[0].top_k) == (("vs_1",), 3)
+    assert (retriever.asked[0].stores, retriever.asked[0].top_k) == (("vs_1",), 3 + SPARE)
     assert "tools" not in engine.turns[0].parameters
 
 
