@@ -6,6 +6,8 @@ from serve_app.documents.document import Document, Reading, Refusal
 from serve_app.documents.markdown import read_markdown
 from serve_app.sight import FIELDS
 
+LONGEST = 512
+"""Characters of an attribute, as in OpenAI's API."""
 _TEXT_FIELDS = ("text", "content", "body")
 _NAMED_REFUSALS = 20
 
@@ -49,8 +51,20 @@ def _read_line(line: str, fallback: str) -> Document:
         source=source,
         title=_string(fields, "title") or document.title,
         blocks=document.blocks,
-        attributes={name: _string(fields, name)[:512] for name in ("id", "url", *FIELDS) if _string(fields, name)},
+        attributes={name: _string(fields, name)[:LONGEST] for name in ("id", "url") if _string(fields, name)}
+        | _terms(fields),
     )
+
+
+def _terms(fields: dict[str, Any]) -> dict[str, str]:
+    """Who may see the line. What cannot be read refuses the line: left out or cut, it would show it to everybody."""
+    given = {name: fields[name] for name in FIELDS if fields.get(name) is not None}
+    for name, value in given.items():
+        if not isinstance(value, str) or not 0 < len(value.strip()) <= LONGEST:
+            raise Refusal(
+                f"`{name}` must be a text of 1 to {LONGEST} characters, such as 'legal,finance' or '2027-01-31'"
+            )
+    return given
 
 
 def _source(fields: dict[str, Any]) -> str:

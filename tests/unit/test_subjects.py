@@ -101,6 +101,15 @@ def test_rows_of_a_document_may_have_terms_of_their_own(transport: TestClient, s
     assert ["lawyers" in content.text for result in found for content in result.content] == [False]
 
 
+@pytest.mark.parametrize("access", ['["legal"]', '""', "7", '"' + "legal," * 100 + '"'])
+def test_terms_of_a_row_that_cannot_be_read_show_it_to_nobody(transport: TestClient, store: str, access: str) -> None:
+    rows = f'{{"text": "penalty for all"}}\n{{"text": "penalty for lawyers", "access": {access}}}\n'
+    attached = add(transport, store, "rows.jsonl", rows)
+    found = as_("clerk", transport).vector_stores.search(store, query="penalty")
+    assert ["lawyers" in content.text for result in found for content in result.content] == [False]
+    assert "`access` must be a text of 1 to 512 characters" in attached.last_error.message
+
+
 def test_a_purge_removes_every_file_about_a_subject_and_says_so(
     transport: TestClient, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
