@@ -1,7 +1,5 @@
 """Pages that ask nothing of an assistant, and requests to plant in them."""
 
-import csv
-import gzip
 import json
 import random
 import re
@@ -17,6 +15,7 @@ from serve_app.documents.document import Refusal
 from serve_app.documents.parse import parse
 from serve_app.documents.tokens import minilm_tokenizer, token_count
 from serve_app.indirect_sentences import Sentence, sentences
+from serve_app.training.sources import rows_of
 
 FOLDS = 4
 """Each holds out one site whole, a part of the other pages, and a part of the requests: BIPIA by whole categories."""
@@ -156,7 +155,7 @@ def requests(folder: Path) -> list[Request]:
     found = [_request(f"manta-{family}", text, line) for family, line, text in templates()]
     for source in REQUESTS:
         path = folder / source.path
-        for row in spread(list(rows(path)), source.most) if path.is_file() else ():
+        for row in spread(list(rows_of(path)), source.most) if path.is_file() else ():
             text = str(row[source.column])
             group = str(row[source.group]) if source.group else _NOT_LETTERS.sub("", text.lower())[:40]
             found.append(_request(source.name + source.named(row), text, f"{source.name}/{group}"))
@@ -182,10 +181,10 @@ def chunks(folder: Path) -> list[Chunk]:
     found: list[Chunk] = []
     for site in SITES:
         path = folder / "docs-corpus" / f"{site}.jsonl.gz"
-        for row in rows(path) if path.is_file() else ():
+        for row in rows_of(path) if path.is_file() else ():
             found += _cut(site, f"{site}/{row['path']}", "page.md", row["text"], count)
     abstracts = folder / "pubmedqa" / "corpus.jsonl"
-    for row in rows(abstracts) if abstracts.is_file() else ():
+    for row in rows_of(abstracts) if abstracts.is_file() else ():
         found += _cut("pubmedqa", f"pubmedqa/{row['id']}", "page.txt", row["text"], count)
     for name, text in packages():
         found += _cut("packages", f"packages/{name}", "page.md", text, count)
@@ -230,16 +229,6 @@ def told(text: str, request: str, chance: random.Random) -> str:
     values[at] = request if chance.random() < 0.5 else f"{values[at]} {request}"
     names = chance.sample(("title", "content", "body", "snippet", "url", "text", "description", "result", "notes"), 3)
     return json.dumps(dict(zip(names, values, strict=True)), indent=chance.choice((None, 2)), ensure_ascii=False)
-
-
-def rows(path: Path) -> Iterator[Row]:
-    if path.suffix == ".csv":
-        with path.open(encoding="utf-8", newline="") as file:
-            yield from csv.DictReader(file)
-        return
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
 
 
 def spread(found: list[Thing], most: int) -> list[Thing]:

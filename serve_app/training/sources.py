@@ -122,7 +122,7 @@ def read(folder: Path, sources: tuple[Source, ...] = SOURCES) -> list[Example]:
     found = []
     for source in sources:
         path = folder / source.path
-        rows = list(_rows(path)) if path.is_file() else []
+        rows = list(rows_of(path)) if path.is_file() else []
         for row in rows[:: max(1, len(rows) // source.most)]:
             labels = source.labels(row)
             if labels is not None and row[source.column].strip():
@@ -145,7 +145,7 @@ def given(path: Path) -> list[Example]:
     Without `head` it is prompt_injection. Raises ValueError for a line that is otherwise.
     """
     examples = []
-    for number, row in enumerate(_rows(path), start=1):
+    for number, row in enumerate(rows_of(path), start=1):
         head = row.get("head", "prompt_injection")
         if not isinstance(row.get("text"), str) or row.get("label") not in (0, 1) or head not in NAMES:
             raise ValueError(
@@ -164,7 +164,8 @@ def _of_head(head: str, positive: bool) -> Labels:
     return {head: positive}
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def rows_of(path: Path) -> Iterator[Row]:
+    """Rows of a .csv, .jsonl or .jsonl.gz file. Raises ValueError that names a line which is not JSON."""
     if path.suffix == ".csv":
         with path.open(encoding="utf-8", newline="") as file:
             yield from csv.DictReader(file)
