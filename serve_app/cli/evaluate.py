@@ -54,7 +54,9 @@ def retrieval(
     console = Console()
     try:
         questions, documents = questions_of(queries, limit), corpus_of(corpus)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        fail(f"{error.filename} cannot be read: {error.strerror}", error)
+    except ValueError as error:
         fail(str(error), error)
     with told():
         client = connect()

@@ -92,3 +92,10 @@ def test_the_command_ingests_asks_and_reports(
     assert report["questions"] == 4
     assert "1.0000" in (tmp_path / "report" / "retrieval.md").read_text()
     assert "<svg" in (tmp_path / "report" / "retrieval.html").read_text()
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing.jsonl")
+    run = CliRunner().invoke(command, ["eval", "retrieval", "--queries", missing, "--corpus", missing])
+    assert run.exit_code == 2
+    assert f"{missing} cannot be read: No such file or directory" in run.output
