@@ -26,7 +26,7 @@ from serve_app.errors import (
 from serve_app.events import Events
 from serve_app.ports import ANY, Query
 from serve_app.settings import ModelSettings
-from serve_app.turn import Passage, Scope, Scores, Screening, Signals, Turn
+from serve_app.turn import Found, Scope, Scores, Screening, Signals, Turn
 
 Handle: TypeAlias = "DeploymentHandle[Any]"
 
@@ -107,9 +107,9 @@ class RemoteClassifier(Remote):
 class RemoteRetriever(Remote):
     part, failure = "retriever", RetrieverUnavailable
 
-    async def search(self, query: Query) -> tuple[Passage, ...]:
-        passages: tuple[Passage, ...] = await self._ask("search", query)
-        return passages
+    async def search(self, query: Query) -> Found:
+        found: Found = await self._ask("search", query)
+        return found
 
 
 class RemoteLibrary(Remote):

@@ -11,10 +11,17 @@ from numpy.typing import NDArray
 
 from deployments.remote import GATEWAY, Handle, RemoteClassifier, RemoteScreener, named
 from serve_app.events import Events
-from serve_app.ports import ANY, Query
+from serve_app.ports import ANY, Query, Reranker
 from serve_app.ports import Classifier as ClassifierPort
-from serve_app.settings import ClassifierSettings, ExtractiveSettings, GatewaySettings, MilvusSettings, asset
-from serve_app.turn import Passage, Scope, Scores, Screening, Signals, Turn
+from serve_app.settings import (
+    ClassifierSettings,
+    ExtractiveSettings,
+    GatewaySettings,
+    MilvusSettings,
+    RerankerSettings,
+    asset,
+)
+from serve_app.turn import Found, Scope, Scores, Screening, Signals, Turn
 
 
 class Screener:
@@ -69,10 +76,11 @@ class Retriever:
             settings.retriever,
             inspect=reader.inspect,
             redaction=Redaction(RemoteScreener(screener), settings.guardrail),
+            reranker=reranker_of(settings.retriever.reranker),
         )
         await self._library.open()
 
-    async def search(self, query: Query) -> tuple[Passage, ...]:
+    async def search(self, query: Query) -> Found:
         return await self._library.search(query)
 
     async def library(self, method: str, values: tuple[Any, ...], named_values: dict[str, Any]) -> Any:
@@ -106,6 +114,11 @@ def classifier_of(settings: ClassifierSettings) -> ClassifierPort:
     from serve_app.classifier import EmbeddedClassifier
 
     return EmbeddedClassifier.load(asset(settings.encoder_path), settings.threads)
+
+
+def reranker_of(settings: RerankerSettings) -> Reranker | None:
+    """None where the index's own ranking stands."""
+    return None
 
 
 def milvus_token(settings: MilvusSettings) -> str | None:

@@ -127,6 +127,10 @@ class RetrieverUnavailable(Unavailable):
     code = "retriever_unavailable"
 
 
+class RerankerUnavailable(Unavailable):
+    code = "reranker_unavailable"
+
+
 class DeadlineExceeded(Unavailable):
     status = 504
     code = "deadline_exceeded"

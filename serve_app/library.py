@@ -1,8 +1,6 @@
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from serve_app.adapters.catalog import Catalog
 from serve_app.documents.document import cleaned
@@ -21,63 +19,17 @@ from serve_app.documents.records import (
 from serve_app.documents.tokens import minilm_tokenizer
 from serve_app.errors import BodyTooLarge, Conflict, InvalidRequest, NotFound
 from serve_app.ingestion import Backlog, Encode, Ingestion, Inspect, remove
-from serve_app.ports import Index, Query
+from serve_app.library_port import Purged
+from serve_app.ports import Index, Query, Reranker
 from serve_app.redaction import Redaction, treatment
+from serve_app.search import Search
 from serve_app.settings import RetrieverSettings, asset
 from serve_app.sight import Terms
-from serve_app.turn import Passage
+from serve_app.turn import Found
 
 DEFAULT_STORE = "default"
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 LONGEST_NAME = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Purged:
-    """What was removed of a subject."""
-
-    subject: str
-    files: tuple[str, ...]
-    chunks: int
-
-
-class LibraryPort(Protocol):
-    """What the HTTP layer asks of the library. Raises NotFound for what this tenant does not own."""
-
-    async def create_file(self, tenant: str, name: str, content: bytes, purpose: str) -> StoredFile: ...
-    async def get_file(self, tenant: str, file_id: str) -> StoredFile: ...
-    async def list_files(self, tenant: str, paging: Paging, purpose: str | None = None) -> Listing[StoredFile]: ...
-    async def delete_file(self, tenant: str, file_id: str) -> None: ...
-    async def file_content(self, tenant: str, file_id: str) -> bytes: ...
-
-    async def ensure_default_store(self, tenant: str) -> Store: ...
-    async def create_store(
-        self, tenant: str, name: str, metadata: Mapping[str, str] | None = None, file_ids: Sequence[str] = ()
-    ) -> Store: ...
-    async def get_store(self, tenant: str, store_id: str) -> Store: ...
-    async def list_stores(self, tenant: str, paging: Paging) -> Listing[Store]: ...
-    async def update_store(
-        self, tenant: str, store_id: str, name: str | None = None, metadata: Mapping[str, str] | None = None
-    ) -> Store: ...
-    async def delete_store(self, tenant: str, store_id: str) -> None: ...
-
-    async def attach(
-        self, tenant: str, store_id: str, file_id: str, attributes: Attributes | None = None
-    ) -> AttachedFile: ...
-    async def get_attached(self, tenant: str, store_id: str, file_id: str) -> AttachedFile: ...
-    async def list_attached(
-        self,
-        tenant: str,
-        store_id: str,
-        paging: Paging,
-        status: Status | None = None,
-        batch_id: str | None = None,
-    ) -> Listing[AttachedFile]: ...
-    async def detach(self, tenant: str, store_id: str, file_id: str) -> None: ...
-    async def purge(self, tenant: str, subject: str) -> Purged: ...
-    async def attach_batch(self, tenant: str, store_id: str, files: Mapping[str, Attributes]) -> Batch: ...
-    async def get_batch(self, tenant: str, store_id: str, batch_id: str) -> Batch: ...
-    async def cancel_batch(self, tenant: str, store_id: str, batch_id: str) -> Batch: ...
 
 
 def default_store_id(tenant: str) -> str:
@@ -97,10 +49,12 @@ class Library:
         parser: Parser | None = None,
         inspect: Inspect | None = None,
         redaction: Redaction | None = None,
+        reranker: Reranker | None = None,
     ) -> None:
         """Without a `parser`: a process of its own that counts tokens as the default encoder does."""
         self._catalog = catalog
         self._index = index
+        self._search = Search(index, reranker, settings.reranker)
         self._parser = parser or ParserProcess(
             tokenizer_path=minilm_tokenizer(),
             chunk_tokens=settings.chunk_tokens,
@@ -134,8 +88,8 @@ class Library:
         """Returns when every attached file has been ingested or refused."""
         await self._backlog.drained()
 
-    async def search(self, query: Query) -> tuple[Passage, ...]:
-        return await self._index.search(query)
+    async def search(self, query: Query) -> Found:
+        return await self._search.search(query)
 
     async def create_file(self, tenant: str, name: str, content: bytes, purpose: str) -> StoredFile:
         """The same bytes under the same name are the same file."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from serve_app.events import Events
 from serve_app.sight import Sight, Terms
-from serve_app.turn import Caller, Embedding, Passage, Scope, Scores, Screening, Signals, Turn
+from serve_app.turn import Caller, Embedding, Found, Passage, Ranking, Scope, Scores, Screening, Signals, Turn
 
 ANY = Scope()
 
@@ -57,6 +57,9 @@ class Query:
     stores: tuple[str, ...]
     top_k: int
     filters: Mapping[str, Any] | None = None
+    ranking: Ranking = Ranking()
+    hidden: tuple[str, ...] = ()
+    """Files that are not whole, by id: set by the library alone, as long as they are being ingested or removed."""
 
     @classmethod
     def of(cls, caller: Caller, **asked: Any) -> "Query":
@@ -66,8 +69,14 @@ class Query:
 
 
 class Retriever(Protocol):
-    async def search(self, query: Query) -> tuple[Passage, ...]:
+    async def search(self, query: Query) -> Found:
         """Best first, at most `top_k`. Raises RetrieverUnavailable; InvalidRequest for a filter it cannot read."""
+        ...
+
+
+class Reranker(Protocol):
+    async def rerank(self, question: str, passages: Sequence[Passage]) -> tuple[float, ...]:
+        """For each passage how well it answers, in [0, 1], read beside the question. Raises RerankerUnavailable."""
         ...
 
 
@@ -108,7 +117,9 @@ class Index(Protocol):
         """Searchable when it returns. `embeddings` has shape (len(chunks), dimension)."""
         ...
 
-    async def search(self, query: Query) -> tuple[Passage, ...]: ...
+    async def search(self, query: Query) -> tuple[Passage, ...]:
+        """Best first, at most `top_k`, scored by `relevance.rank`; nothing that `query.sight` does not see."""
+        ...
 
     async def delete(self, tenant: str, store: str, file_id: str | None = None) -> None:
         """The chunks of one file, or of the whole store."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from serve_app.ports import Query
 from serve_app.turn import Passage
 
 WORD = re.compile(r"\w+")
@@ -46,23 +47,23 @@ def body(*, title: str, heading: str, text: str) -> str:
     return "\n".join(part for part in (title, heading, text) if part)
 
 
-def rank(question: str, candidates: Sequence[Candidate], top_k: int, *, by_meaning: bool) -> tuple[Passage, ...]:
-    """The best passages first, scored; ties by id, so that the same question has the same answer.
+def rank(query: Query, candidates: Sequence[Candidate]) -> tuple[Passage, ...]:
+    """The best `query.top_k` passages, best first, scored; ties by id, so the same question has the same answer.
 
     The score is the mean of the cosine and of the word score. The word score is the mean of the share of the
     question's words that the passage has, and of its BM25 relative to the best one's, scaled to the best one's share.
     Both halves are absolute: a question about something else scores low even for its best passage, whatever
     the size of the collection (raw BM25 grows with it, and min-max or reciprocal ranks always find a winner).
     """
-    asked = frozenset(words(question))
+    asked = frozenset(words(query.text))
     wording = _word_scores(asked, candidates)
-    meaning = _cosines(candidates) if by_meaning else wording
+    meaning = wording if query.embedding is None else _cosines(candidates)
     weight = MEANING if asked else 1.0
     scored = [
         replace(candidate.passage, score=weight * cosine + (1 - weight) * word_score)
         for candidate, cosine, word_score in zip(candidates, meaning, wording, strict=True)
     ]
-    return tuple(sorted(scored, key=lambda passage: (-passage.score, passage.id))[:top_k])
+    return tuple(sorted(scored, key=lambda passage: (-passage.score, passage.id))[: query.top_k])
 
 
 def _cosines(candidates: Sequence[Candidate]) -> list[float]:

@@ -29,10 +29,13 @@ class Retrieval:
             stores=turn.grounding.stores,
             top_k=top_k + SPARE,
             filters=turn.grounding.filters,
+            ranking=turn.grounding.ranking,
         )
         try:
             async with asyncio.timeout(min(self.settings.deadline_ms / 1000, turn.seconds_left)):
                 found = await self.retriever.search(query)
         except (TimeoutError, RetrieverUnavailable):
             return turn.without("retriever")
-        return turn.grounded(selected(found, top_k, self.settings.min_score))
+        for part in found.degraded:
+            turn = turn.without(part)
+        return turn.grounded(selected(found.passages, top_k, self.settings.min_score))

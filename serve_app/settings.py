@@ -68,8 +68,31 @@ class MilvusSettings(Section):
     collection: str = Field(default="manta", pattern="^[A-Za-z_][A-Za-z0-9_]*$")
 
 
+class RerankerSettings(Section):
+    backend: Literal["embedded", "vllm", "triton", "off"] = "embedded"
+    """embedded: a small model on what the two searches say, in this process; vllm: a cross-encoder behind `/v1/rerank`;
+    triton: a cross-encoder on Triton."""
+    url: str = ""
+    """vllm: http(s)://host:port of the server; triton: host:port of its gRPC."""
+    model: str = "reranker"
+    """Name of the model on that server."""
+    key_env: str | None = None
+    """Environment variable with the server's key."""
+    candidates: int = Field(default=50, gt=0, le=200)
+    """Passages read beside the question; the server's time grows with them."""
+    deadline_ms: int = Field(default=300, gt=0)
+    """After this the order of the search stands, and the answer says `degraded: reranker`."""
+
+    @model_validator(mode="after")
+    def _has_a_server(self) -> Self:
+        if (self.backend in ("vllm", "triton")) != bool(self.url):
+            raise ValueError(f"`url` is what vllm and triton need, and no other backend (it is {self.backend!r})")
+        return self
+
+
 class RetrieverSettings(Section):
     milvus: MilvusSettings = MilvusSettings()
+    reranker: RerankerSettings = RerankerSettings()
     catalog_url: str = "sqlite+aiosqlite:///var/catalog.db"
     """SQLAlchemy URL of the catalog of files and vector stores."""
     files_path: str = "var/files"

@@ -110,6 +110,26 @@ class Passage:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search brought."""
+
+    passages: tuple[Passage, ...] = ()
+    """Best first."""
+    degraded: tuple[str, ...] = ()
+    """Parts that were missing while it was made: `reranker`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """How a search is to be ranked, where the caller says so."""
+
+    meaning: float | None = None
+    """Weight in [0, 1] of the embedding against the words; 1 is the embedding alone, 0 BM25 alone, without reranking.
+    None: as Manta does it."""
+    rerank: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grounding:
     """Whether and where to look for passages."""
@@ -121,6 +141,9 @@ class Grounding:
     top_k: int | None = None
     filters: Mapping[str, Any] | None = None
     """OpenAI's comparison/compound filter, as sent. It can narrow what the tenant sees, never widen it."""
+    ranking: Ranking = Ranking()
+    playbook: str = ""
+    """Name of an entry of a playbook store that the answer is to follow; empty for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

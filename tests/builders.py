@@ -23,7 +23,7 @@ from serve_app.retrieval import Retrieval
 from serve_app.router import Router
 from serve_app.settings import GatewaySettings
 from serve_app.telemetry import Telemetry
-from serve_app.turn import Caller, Message, Passage, Scope, Scores, Screening, Signals, Turn
+from serve_app.turn import Caller, Found, Message, Passage, Scope, Scores, Screening, Signals, Turn
 from serve_app.vaults import MemoryVaults
 from serve_app.vetting import Vetting
 
@@ -109,11 +109,11 @@ class ListRetriever:
     failure: MantaError | None = None
     asked: list[Query] = field(default_factory=list)
 
-    async def search(self, query: Query) -> tuple[Passage, ...]:
+    async def search(self, query: Query) -> Found:
         self.asked.append(query)
         if self.failure:
             raise self.failure
-        return self.passages
+        return Found(self.passages)
 
 
 @dataclass

@@ -33,6 +33,7 @@ class MemoryIndex:
             for chunk, embedding in self._rows.values()
             if query.sight.sees(chunk.tenant, chunk.terms)
             and (not query.stores or chunk.store in query.stores)
+            and chunk.file_id not in query.hidden
             and filters.matches(tree, chunk.attributes or {})
         ]
         scores = _bm25(words(query.text), [words(_body(chunk)) for chunk, _ in seen])
@@ -45,7 +46,7 @@ class MemoryIndex:
             for (chunk, embedding), score in zip(seen, scores, strict=True)
             if score > 0 or query.embedding is not None
         ]
-        return rank(query.text, candidates, query.top_k, by_meaning=query.embedding is not None)
+        return rank(query, candidates)
 
     async def delete(self, tenant: str, store: str, file_id: str | None = None) -> None:
         for key, (chunk, _) in list(self._rows.items()):

@@ -78,7 +78,7 @@ class MilvusIndex:
             await self._settle(client)
 
     async def search(self, query: Query) -> tuple[Passage, ...]:
-        where = visible(query.sight, query.stores, filters.parse(query.filters))
+        where = visible(query, filters.parse(query.filters))
         async with self._reaching("search", SEARCH_S) as client:
             limit = max(16, 2 * query.top_k)
             searches: list[Awaitable[_Hits]] = []
@@ -87,7 +87,7 @@ class MilvusIndex:
             if words(query.text):
                 searches.append(self._worded(client, query.text, where, limit))
             found = [hit for hits in await _together(searches) for hit in hits]
-        return rank(query.text, _candidates(found), query.top_k, by_meaning=query.embedding is not None)
+        return rank(query, _candidates(found))
 
     async def delete(self, tenant: str, store: str, file_id: str | None = None) -> None:
         where = expression(tenant, (store,), file_id=file_id)

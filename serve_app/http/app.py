@@ -24,7 +24,7 @@ from serve_app.http.schema import body_schema
 from serve_app.http.subjects import subjects_router
 from serve_app.http.vector_stores import vector_stores_router
 from serve_app.http.wire import ChatRequest, CompletionRequest, EmbeddingRequest
-from serve_app.library import LibraryPort
+from serve_app.library_port import LibraryPort
 from serve_app.moderation import Moderation
 from serve_app.pipeline import Pipeline
 from serve_app.router import AUTO

@@ -14,7 +14,7 @@ from starlette.types import Message
 
 from serve_app.documents.records import Listing, Paging, StoredFile
 from serve_app.errors import BodyTooLarge, InvalidRequest
-from serve_app.library import LibraryPort
+from serve_app.library_port import LibraryPort
 from serve_app.turn import Caller
 
 FORM_BYTES = 64 * 2**10

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 
 from serve_app.errors import Forbidden
 from serve_app.http.files import Authenticate, NamedFaults
-from serve_app.library import LibraryPort
+from serve_app.library_port import LibraryPort
 from serve_app.turn import Caller
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from serve_app.documents.records import AttachedFile, Batch, Counts, Store
-from serve_app.turn import Passage
+from serve_app.turn import Passage, Ranking
 
 MOST_BATCHED_FILES = 2_000
 MOST_PAIRS = 16
@@ -92,18 +92,43 @@ class BatchCreation(Wire):
         return {file_id: dict(self.attributes or {}) for file_id in self.file_ids}
 
 
-class Ranking(Wire):
+class HybridSearch(Wire):
+    """OpenAI's weights of its hybrid search: only their ratio counts."""
+
+    embedding_weight: Annotated[float, Field(ge=0)]
+    text_weight: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _one_counts(self) -> "HybridSearch":
+        if not self.embedding_weight + self.text_weight > 0:
+            raise ValueError("at least one of `embedding_weight` and `text_weight` must be greater than 0")
+        return self
+
+
+class RankingOptions(Wire):
     ranker: Literal["none", "auto", "default-2024-11-15"] | None = None
+    """`none` leaves the reranker out."""
     score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    hybrid_search: HybridSearch | None = None
+
+    @property
+    def ranking(self) -> Ranking:
+        weights = self.hybrid_search
+        meaning = weights.embedding_weight / (weights.embedding_weight + weights.text_weight) if weights else None
+        return Ranking(meaning=meaning, rerank=self.ranker != "none")
 
 
 class SearchRequest(Wire):
     query: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1, max_length=8)]
     filters: dict[str, Any] | None = None
     max_num_results: Annotated[int, Field(ge=1, le=50)] = 10
-    ranking_options: Ranking | None = None
+    ranking_options: RankingOptions | None = None
     rewrite_query: bool | None = None
     """Accepted; a question is searched as it was put."""
+
+    @property
+    def ranking(self) -> Ranking:
+        return self.ranking_options.ranking if self.ranking_options else Ranking()
 
     @property
     def questions(self) -> tuple[str, ...]:

@@ -26,12 +26,12 @@ from serve_app.http.vector_store_wire import (
     result_object,
     store_object,
 )
-from serve_app.library import LibraryPort
+from serve_app.library_port import LibraryPort
 from serve_app.ports import Query
-from serve_app.turn import Caller, Embedding, Passage
+from serve_app.turn import Caller, Embedding, Found, Passage
 
 MAX_BODY_BYTES = 2**20
-Search = Callable[[Query], Awaitable[tuple[Passage, ...]]]
+Search = Callable[[Query], Awaitable[Found]]
 Embed = Callable[[tuple[str, ...]], Awaitable[NDArray[np.float32]]]
 
 
@@ -158,8 +158,9 @@ class _Searching:
                 stores=(store_id,),
                 top_k=asked.max_num_results,
                 filters=asked.filters,
+                ranking=asked.ranking,
             )
-            for passage in await self.search(query):
+            for passage in (await self.search(query)).passages:
                 best[passage.id] = max(passage, best.get(passage.id, passage), key=lambda found: found.score)
         least = (asked.ranking_options and asked.ranking_options.score_threshold) or 0
         ranked = sorted(best.values(), key=lambda found: found.score, reverse=True)

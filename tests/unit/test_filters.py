@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from serve_app.adapters.milvus_expression import expression, visible
 from serve_app.errors import InvalidRequest
 from serve_app.filters import MAX_DEPTH, Comparison, Compound, matches, parse
+from serve_app.ports import Query
 from serve_app.sight import Sight
 
 SCALARS = st.one_of(st.text(max_size=20), st.integers(-(2**40), 2**40), st.floats(-1e6, 1e6), st.booleans())
@@ -174,8 +175,9 @@ def test_a_filter_can_only_narrow_what_the_tenant_sees(
     tenant: str, groups: frozenset[str], asked: dict[str, Any]
 ) -> None:
     sight = Sight(tenant=tenant, groups=groups, now=0.0)
-    seen = LITERAL.sub('""', visible(sight, ()))
-    written = LITERAL.sub('""', visible(sight, (), parse(asked)))
+    query = Query(sight=sight, text="", embedding=None, stores=(), top_k=1)
+    seen = LITERAL.sub('""', visible(query))
+    written = LITERAL.sub('""', visible(query, parse(asked)))
     assert written.startswith(f"{seen} and (") and written.endswith(")")
     assert seen.startswith('tenant == "" and (access == ""')
     own = written[len(f"{seen} and ") :]

@@ -80,7 +80,7 @@ async def add(library: Library, store_id: str, name: str, content: bytes) -> Att
 async def found(library: Library, store_id: str, text: str) -> set[str]:
     embedding = (await bag_of_words((text,)))[0]
     query = Query.of(Caller(TENANT, "k"), text=text, embedding=embedding, stores=(store_id,), top_k=20)
-    return {passage.text for passage in await library.search(query)}
+    return {passage.text for passage in (await library.search(query)).passages}
 
 
 async def test_attaching_returns_at_once_and_completes_later(library: Library) -> None:
@@ -215,7 +215,7 @@ async def test_new_attributes_reach_the_chunks(library: Library) -> None:
     await library.attach(TENANT, store.id, attached.file_id, {"team": "blue"})
     await library.drained()
     query = Query.of(Caller(TENANT, "k"), text="sky", embedding=None, stores=(store.id,), top_k=1)
-    assert [dict(passage.attributes) for passage in await library.search(query)] == [{"team": "blue"}]
+    assert [dict(passage.attributes) for passage in (await library.search(query)).passages] == [{"team": "blue"}]
 
 
 async def test_skipped_lines_are_told_on_a_file_that_completed(library: Library) -> None:
@@ -233,7 +233,7 @@ async def test_four_hundred_lines_of_json_are_one_upload_with_their_own_sources(
     attached = await add(library, store.id, "set.jsonl", lines)
     await library.drained()
     query = Query.of(Caller(TENANT, "k"), text="number 399", embedding=None, stores=(store.id,), top_k=1)
-    best = (await library.search(query))[0]
+    best = (await library.search(query)).passages[0]
     assert (best.source, best.file_id) == ("p399.md", attached.file_id)
 
 
@@ -270,7 +270,7 @@ async def test_every_chunk_is_inspected_before_it_can_be_found(settings: Retriev
         Query.of(Caller(TENANT, "k"), text="roll back ignore", embedding=None, stores=(store.id,), top_k=9)
     )
     await library.close()
-    assert {"ignore" in passage.text: passage.suspicion for passage in found} == {True: 0.9, False: 0.1}
+    assert {"ignore" in passage.text: passage.suspicion for passage in found.passages} == {True: 0.9, False: 0.1}
 
 
 LETTER = (
@@ -292,7 +292,7 @@ async def redacting(settings: RetrieverSettings, screener: Screener | None) -> A
 
 async def texts_in(library: Library, store_id: str) -> list[str]:
     query = Query.of(Caller(TENANT, "k"), text="write soup blue", embedding=None, stores=(store_id,), top_k=9)
-    return sorted(passage.text for passage in await library.search(query))
+    return sorted(passage.text for passage in (await library.search(query)).passages)
 
 
 @pytest.mark.parametrize(

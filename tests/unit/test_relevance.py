@@ -1,17 +1,24 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve_app.ports import Query
 from serve_app.relevance import Candidate, rank, words
-from serve_app.turn import Passage
+from serve_app.turn import Caller, Passage
 
 
 def candidate(id: str, text: str = "", *, cosine: float | None = None, bm25: float = 0.0) -> Candidate:
     return Candidate(Passage(id, text, 0.0, file_id="f", source="s"), cosine, bm25)
 
 
+def asking(question: str, *, top_k: int = 50, by_meaning: bool = True) -> Query:
+    embedding = np.zeros(3, np.float32) if by_meaning else None
+    return Query.of(Caller("t", "k"), text=question, embedding=embedding, stores=(), top_k=top_k)
+
+
 def scores(question: str, *candidates: Candidate, by_meaning: bool = True) -> dict[str, float]:
-    ranked = rank(question, candidates, len(candidates), by_meaning=by_meaning)
+    ranked = rank(asking(question, by_meaning=by_meaning), candidates)
     return {passage.id: passage.score for passage in ranked}
 
 
@@ -49,7 +56,7 @@ def test_a_question_without_words_that_count_is_judged_by_meaning_alone() -> Non
 
 
 def test_nothing_found_is_nothing_ranked() -> None:
-    assert rank("pears", (), 5, by_meaning=True) == ()
+    assert rank(asking("pears"), ()) == ()
 
 
 CANDIDATES = st.lists(
