@@ -1,10 +1,10 @@
 """What holds for every text of one answer, and the screener as an answer sees it."""
 
-import asyncio
 import re
 from dataclasses import dataclass
 from functools import cached_property
 
+from serve_app.deadline import screened
 from serve_app.errors import ScreenerUnavailable
 from serve_app.leakage import Leakage
 from serve_app.normalisation import unified
@@ -37,22 +37,12 @@ class AnswerPolicy:
         """Raises ScreenerUnavailable; if `open_when_down`, nothing is found in the rest of the answer instead."""
         try:
             if not self.unscreened:
-                return await self._screened(texts)
+                return await screened(self.screener, texts, self.scope, self.deadline_s)
         except ScreenerUnavailable:
             if not self.open_when_down:
                 raise
             self.unscreened = True
         return tuple(Screening() for _ in texts)
-
-    async def _screened(self, texts: tuple[str, ...]) -> tuple[Screening, ...]:
-        try:
-            async with asyncio.timeout(self.deadline_s):
-                screenings = await self.screener.screen(texts, self.scope)
-        except TimeoutError as late:
-            raise ScreenerUnavailable(f"the screener did not answer within {self.deadline_s:g} s") from late
-        if len(screenings) != len(texts):
-            raise ScreenerUnavailable(f"the screener answered for {len(screenings)} of {len(texts)} stretches")
-        return screenings
 
     def allows(self, kind: str, value: str) -> bool:
         """Whether the caller may see this value anyway: it stands in what the caller sent or was given."""

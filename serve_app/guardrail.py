@@ -1,13 +1,13 @@
 """What may reach an engine, and what may leave it."""
 
-import asyncio
 import math
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from serve_app.errors import ContentFiltered, MantaError, ScreenerUnavailable
+from serve_app.deadline import screened
+from serve_app.errors import ContentFiltered, MantaError
 from serve_app.events import Delta, Events, Finished
 from serve_app.leakage import Leakage
 from serve_app.placeholders import Masking, Vault, screened_text
@@ -53,14 +53,7 @@ class Guardrail:
         """One screening per message, over all of its texts. Raises ScreenerUnavailable, also when it is late."""
         seconds = min(self.settings.deadline_ms / 1000, turn.seconds_left)
         scope = Scope(self.settings.policy_of(turn.caller.tenant))
-        try:
-            async with asyncio.timeout(seconds):
-                screenings = await self.screener.screen(tuple(map(screened_text, turn.messages)), scope)
-        except TimeoutError as late:
-            raise ScreenerUnavailable(f"the screener did not answer within {seconds:.3g} s; try again") from late
-        if len(screenings) != len(turn.messages):
-            raise ScreenerUnavailable(f"the screener answered for {len(screenings)} of {len(turn.messages)} messages")
-        return screenings
+        return await screened(self.screener, tuple(map(screened_text, turn.messages)), scope, seconds)
 
     def admit(self, turn: Turn, seen: Seen, known: Vault) -> tuple[Turn, Vault]:
         """The turn an engine may see, and what its placeholders stand for.

@@ -1,11 +1,10 @@
 """What a policy would say to texts that nobody answers: `POST /v1/moderations`."""
 
-import asyncio
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
-from serve_app.errors import ClassifierUnavailable, ScreenerUnavailable, Unavailable
+from serve_app.deadline import screened, within
+from serve_app.errors import ClassifierUnavailable
 from serve_app.guardrail import PII, forbidden_by
 from serve_app.pipeline import together
 from serve_app.policy import ATTACKS, HARMS, GuardrailSettings, PolicySettings
@@ -29,8 +28,6 @@ CATEGORIES = (*READ, *BOTH, *SAME, *UNREAD, PII)
 
 TEXT_AT_A_TIME = 25_000
 """Characters for which the guardrail's deadline was made; more of them get it again for each such stretch."""
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +60,16 @@ class Moderation:
         name = self.settings.policy_of(tenant)
         seconds = min(deadline_s, self.settings.deadline_ms / 1000 * (1 + sum(map(len, texts)) // TEXT_AT_A_TIME))
         screenings, heads = await together(
-            answered(self.screener.screen(texts, Scope(name)), seconds, ScreenerUnavailable, "screener"),
-            answered(self.classifier.score(texts), seconds, ClassifierUnavailable, "classifier"),
+            screened(self.screener, texts, Scope(name), seconds), self._scores(texts, seconds)
         )
-        if not len(screenings) == len(heads) == len(texts):
-            raise ScreenerUnavailable(
-                f"{len(screenings)} screenings and {len(heads)} scores came for {len(texts)} texts"
-            )
         return tuple(self.verdict(self.settings.policies[name], *read) for read in zip(screenings, heads, strict=True))
+
+    async def _scores(self, texts: tuple[str, ...], seconds: float) -> tuple[Scores, ...]:
+        async with within(seconds, "classifier", ClassifierUnavailable):
+            scores = await self.classifier.score(texts)
+        if len(scores) != len(texts):
+            raise ClassifierUnavailable(f"the classifier answered for {len(scores)} of {len(texts)} texts")
+        return scores
 
     def verdict(self, policy: PolicySettings, screening: Screening, heads: Scores) -> Verdict:
         """Raises ClassifierUnavailable where a head says nothing: a category that nobody read is not clean."""
@@ -102,11 +101,3 @@ def implied(over: Collection[str]) -> list[str]:
     """The subcategories that follow from the categories over their threshold."""
     both = [name for name, parents in BOTH.items() if all(parent in over for parent in parents)]
     return both + [name for name, parent in SAME.items() if parent in over]
-
-
-async def answered(work: Coroutine[Any, Any, Result], seconds: float, failure: type[Unavailable], part: str) -> Result:
-    try:
-        async with asyncio.timeout(seconds):
-            return await work
-    except TimeoutError as late:
-        raise failure(f"the {part} did not answer within {seconds:.3g} s; send fewer texts, or try again") from late

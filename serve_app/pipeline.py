@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from serve_app.admission import Admission
 from serve_app.citations import Citations
+from serve_app.deadline import within
 from serve_app.errors import (
     ClassifierUnavailable,
     ContentFiltered,
@@ -111,11 +112,12 @@ class Pipeline:
         signals, history = None, History()
         try:
             with watch.stage("classify"):
-                async with asyncio.timeout(min(self.classifier_settings.deadline_ms / 1000, turn.seconds_left)):
+                seconds = min(self.classifier_settings.deadline_ms / 1000, turn.seconds_left)
+                async with within(seconds, "classifier", ClassifierUnavailable):
                     asking = together(self.classifier.classify(turn.question), self.vetting.history(turn))
                     signals, history = await asking
                     turn = turn.encoded(await self._embedding(turn, signals))
-        except (TimeoutError, ClassifierUnavailable) as missing:
+        except ClassifierUnavailable as missing:
             if self.guardrail.settings.classifier_down == "refuse":
                 raise ClassifierUnavailable("the classifier cannot be reached; try again in a moment") from missing
             turn = turn.without("classifier")
@@ -134,22 +136,25 @@ class Pipeline:
         return signals.embedding if sought == turn.question else (await self.classifier.encode((sought,)))[0]
 
     async def _vet(self, turn: Turn, seen: Seen) -> tuple[Turn, Seen]:
-        suspicions: tuple[float, ...] = (0.0,) * len(turn.passages)
+        turn, suspicions = await self._judged(turn)
         screenings: tuple[Screening, ...] = (Screening(),) * len(turn.passages)
-        try:
-            async with asyncio.timeout(min(self.classifier_settings.deadline_ms / 1000, turn.seconds_left)):
-                suspicions = await self.vetting.suspicions(turn.passages)
-        except (TimeoutError, ClassifierUnavailable):
-            # Unjudged passages are left out: an answer without them is safe, and says so.
-            judged = tuple(passage for passage in turn.passages if passage.suspicion is not None)
-            turn = replace(turn.without("classifier"), passages=judged)
-            return await self._vet(turn, seen) if judged else (turn, seen)
         try:
             screenings = await self.vetting.screenings(turn)
         except ScreenerUnavailable:
             if not self.router.passes_unscreened(turn.model):
                 raise
         return turn, replace(seen, passages=screenings, suspicions=suspicions)
+
+    async def _judged(self, turn: Turn) -> tuple[Turn, tuple[float, ...]]:
+        """How suspicious each passage is. What nobody could judge is left out: an answer without it is safe."""
+        seconds = min(self.classifier_settings.deadline_ms / 1000, turn.seconds_left)
+        try:
+            async with within(seconds, "classifier", ClassifierUnavailable):
+                return turn, await self.vetting.suspicions(turn.passages)
+        except ClassifierUnavailable:
+            judged = [(one, one.suspicion) for one in turn.passages if one.suspicion is not None]
+            kept = tuple(passage for passage, _ in judged)
+            return replace(turn.without("classifier"), passages=kept), tuple(suspicion for _, suspicion in judged)
 
     async def _recall(self, turn: Turn) -> tuple[Turn, Vault]:
         if not turn.session:

@@ -1,10 +1,9 @@
 """What stands around a question: earlier turns, tool results and passages, judged before an engine reads them."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from serve_app.errors import ScreenerUnavailable
+from serve_app.deadline import screened
 from serve_app.placeholders import passage_text
 from serve_app.policy import GuardrailSettings
 from serve_app.ports import Classifier, Screener
@@ -58,12 +57,8 @@ class Vetting:
         """One per passage, under the policy of who asks. Raises ScreenerUnavailable, also when it is late."""
         scope = Scope(self.settings.policy_of(turn.caller.tenant))
         seconds = min(self.settings.deadline_ms / 1000, turn.seconds_left)
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._screenings.of(
-                    [passage_text(passage) for passage in turn.passages],
-                    lambda texts: self.screener.screen(texts, scope),
-                    salt=scope.policy,
-                )
-        except TimeoutError as late:
-            raise ScreenerUnavailable(f"the screener did not answer within {seconds:.3g} s; try again") from late
+        return await self._screenings.of(
+            [passage_text(passage) for passage in turn.passages],
+            lambda texts: screened(self.screener, texts, scope, seconds),
+            salt=scope.policy,
+        )
