@@ -1,5 +1,8 @@
 """One real service for all tests of this folder: Ray, HAProxy, the extractive engine, and vLLM twice on a CPU."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +22,7 @@ from serve_app.checkpoint import ensure_demo
 from serve_app.configuration import at_home, dump, load, with_model
 
 ROOT = Path(__file__).parents[2]
-KEY, OTHER_KEY, LIMITED_KEY = "sk-manta-local", "sk-other-tenant", "sk-limited"
+KEY, OTHER_KEY, LIMITED_KEY, LEGAL_KEY = "sk-manta-local", "sk-other-tenant", "sk-limited", "sk-legal"
 START_S = 300
 
 
@@ -56,6 +59,7 @@ def config(folder: Path) -> dict[str, Any]:
         model["first_event_deadline_s"] = 20
     gateway["keys"] += [
         {"id": "other", "tenant": "other", "sha256": digest(OTHER_KEY), "requests_per_minute": 6000},
+        {"id": "legal", "tenant": "local", "sha256": digest(LEGAL_KEY), "groups": ["legal"]},
         {"id": "limited", "tenant": "other", "sha256": digest(LIMITED_KEY), "requests_per_minute": 2},
     ]
     return tree
@@ -68,6 +72,13 @@ def service() -> Iterator[Running]:
         with running(tree, "127.0.0.1", free_ports(1)[0], Path(runtime)) as started:
             wait_until_running(started)
             yield Running(started.url, Path(folder))
+
+
+def manta(service: Running, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    """The command line, as a person at the running service types it."""
+    command = [str(Path(sys.executable).with_name("manta")), *arguments]
+    environment = {**os.environ, "MANTA_URL": service.url, "MANTA_API_KEY": KEY}
+    return subprocess.run(command, input=given, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def wait_until_running(started: Service) -> None:

@@ -1,9 +1,6 @@
 """The guardrails on the running service: what is withheld, what is moderated, and what a killed screener costs."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.conftest import KEY, Running, is_ready
+from tests.e2e.conftest import KEY, Running, is_ready, manta
 
 pytestmark = [pytest.mark.ray, pytest.mark.milvus]
 
@@ -73,12 +70,6 @@ def test_256_texts_are_moderated_in_one_call(service: Running) -> None:
     found = service.client().moderations.create(input=texts)
     assert len(found.results) == 256
     assert found.results[-1].flagged
-
-
-def manta(service: Running, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("manta")), *arguments]
-    environment = {**os.environ, "MANTA_URL": service.url, "MANTA_API_KEY": KEY}
-    return subprocess.run(command, input=given, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def test_the_command_line_screens_and_redacts(service: Running, tmp_path: Path) -> None:
