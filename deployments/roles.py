@@ -67,7 +67,7 @@ class Retriever:
         from serve_app.redaction import Redaction
 
         reader = RemoteClassifier(classifier)
-        self._index = MilvusIndex(settings.retriever.milvus, 384, milvus_token(settings.retriever.milvus))
+        self._index = MilvusIndex(settings.retriever.milvus, milvus_token(settings.retriever.milvus))
         await self._index.open()
         self._library = Library(
             Catalog(settings.retriever.catalog_url),

@@ -5,11 +5,13 @@ A config file is a Ray Serve config: `serve run configs/local.yaml` starts it an
 from which `manta manifests render` writes the Kubernetes part.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from serve_app.milvus_settings import MilvusSettings as MilvusSettings
 from serve_app.policy import GuardrailSettings
 from serve_app.section import Fraction, Section
 
@@ -55,38 +57,36 @@ class ClassifierSettings(Section):
     deadline_ms: int = Field(default=2_000, gt=0)
 
 
-class MilvusSettings(Section):
-    uri: str = "var/milvus.db"
-    """A path ending in .db is Milvus Lite, in this process; http(s)://host:19530 is a server."""
-    token_env: str | None = None
-    """Environment variable with the server's token (`user:password` or an API key)."""
-    ca_pem_path: str | None = None
-    """Certificate authority for TLS, where the server's is private."""
-    server_name: str | None = None
-    """Name in the server's certificate, where it is not the host's."""
-    database: str = "default"
-    collection: str = Field(default="manta", pattern="^[A-Za-z_][A-Za-z0-9_]*$")
-
-
 class RerankerSettings(Section):
     backend: Literal["embedded", "vllm", "triton", "off"] = "embedded"
-    """embedded: a small model on what the two searches say, in this process; vllm: a cross-encoder behind `/v1/rerank`;
-    triton: a cross-encoder on Triton."""
+    """embedded: a small model on what the two searches say, in this process; vllm: a cross-encoder behind `/v1/rerank`
+    (vLLM, Cohere, Jina, Infinity, llama.cpp); triton: a cross-encoder on Triton."""
     url: str = ""
     """vllm: http(s)://host:port of the server; triton: host:port of its gRPC."""
     model: str = "reranker"
     """Name of the model on that server."""
     key_env: str | None = None
-    """Environment variable with the server's key."""
+    """vllm: environment variable with the server's key."""
+    scores: Literal["probabilities", "logits"] = "probabilities"
+    """vllm: what the server answers. logits: the model has no sigmoid at its end (ms-marco's cross-encoders, all on
+    llama.cpp), and Manta applies it."""
     candidates: int = Field(default=50, gt=0, le=200)
-    """Passages read beside the question; the server's time grows with them."""
+    """Passages read beside the question; no other can be found. A server's time grows with them and with their length
+    (a chunk has up to 250 tokens): measure a call on yours, and take as many as fit into half of `deadline_ms`."""
     deadline_ms: int = Field(default=300, gt=0)
-    """After this the order of the search stands, and the answer says `degraded: reranker`."""
+    """After this the order of the search stands, and the answer says `degraded: reranker`. Above the p99 of a call
+    under load, and well below `retriever.deadline_ms`, of which it is a part."""
 
     @model_validator(mode="after")
     def _has_a_server(self) -> Self:
         if (self.backend in ("vllm", "triton")) != bool(self.url):
             raise ValueError(f"`url` is what vllm and triton need, and no other backend (it is {self.backend!r})")
+        shape = {"vllm": r"https?://[^\s/]+(/\S*)?", "triton": r"[^\s/]+:\d+"}.get(self.backend, "")
+        if not re.fullmatch(shape, self.url):
+            expected = "http(s)://host:port" if self.backend == "vllm" else "host:port"
+            raise ValueError(f"`url` of the backend {self.backend!r} is {expected}, not {self.url!r}")
+        if self.key_env is not None and self.backend != "vllm":
+            raise ValueError(f"`key_env` is for the backend vllm alone (it is {self.backend!r})")
         return self
 
 
@@ -100,6 +100,11 @@ class RetrieverSettings(Section):
     top_k: int = Field(default=6, gt=0, le=50)
     min_score: Fraction = 0.35
     """Passages below this relevance are not shown to an engine; with none left the documents do not answer."""
+    sources_tokens: int = Field(default=4_096, gt=0)
+    """Most tokens of passages that an engine reads; of a smaller context they get what the conversation leaves."""
+    history: Literal["trim", "refuse"] = "trim"
+    """trim: a conversation that does not fit beside its passages loses its middle (`x-manta-degraded: history`);
+    refuse: it is an error 400, as one without passages is."""
     deadline_ms: int = Field(default=500, gt=0)
     """After this a question is answered without passages."""
     chunk_tokens: int = Field(default=200, gt=16, le=250)
@@ -116,6 +121,8 @@ class ModelSettings(Section):
     engine: Literal["extractive", "vllm"]
     context_tokens: int = Field(default=8_192, gt=0)
     """Context length; passages are fitted into it."""
+    tokenizer_path: str | None = None
+    """The model's `tokenizer.json`, on the gateway's machine, to fit passages by; None: tokens are estimated."""
     first_event_deadline_s: float = Field(default=120, gt=0)
     """Wait for a replica and its first token, queueing included, before the answer is a 502."""
     owned_by: str = "manta"

@@ -32,13 +32,18 @@ BYTES = {
 OUTPUT = ["chunk", "file_id", "source", "title", "heading", "text", "page", "ordinal", "$meta"]
 
 
-def schema(dimension: int) -> Any:
-    """A collection is known by its field names: rename `body` or `dense` when its analyzer or metric changes."""
+def schema(dimension: int, *, partitioned: bool = False) -> Any:
+    """A collection is known by its field names: rename `body` or `dense` when its analyzer or metric changes.
+
+    `partitioned`: a server then reads one partition for a tenant instead of all; Milvus Lite would write a file for
+    each of them at every flush.
+    """
     made = AsyncMilvusClient.create_schema(enable_dynamic_field=True)
     made.add_field("pk", DataType.VARCHAR, is_primary=True, max_length=64)
     for name, size in BYTES.items():
         analyzed = {"enable_analyzer": True, "analyzer_params": _ANALYZER} if name == "body" else {}
-        made.add_field(name, DataType.VARCHAR, max_length=size, **analyzed)
+        key_of = {"is_partition_key": True} if partitioned and name == "tenant" else {}
+        made.add_field(name, DataType.VARCHAR, max_length=size, **analyzed, **key_of)
     made.add_field("ordinal", DataType.INT64)
     made.add_field("page", DataType.INT64)
     made.add_field("until", DataType.INT64)

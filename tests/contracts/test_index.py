@@ -58,7 +58,7 @@ async def memory(folder: Path) -> AsyncIterator[Index]:
 
 @asynccontextmanager
 async def lite(folder: Path) -> AsyncIterator[Index]:
-    index = MilvusIndex(MilvusSettings(uri=str(folder / "below" / "passages.db")), DIMENSION)
+    index = MilvusIndex(MilvusSettings(uri=str(folder / "below" / "passages.db"), dimension=DIMENSION))
     await index.open()
     yield index
     await index.close()
@@ -67,7 +67,7 @@ async def lite(folder: Path) -> AsyncIterator[Index]:
 @asynccontextmanager
 async def server(folder: Path) -> AsyncIterator[Index]:
     running = Server(folder / "server")
-    index = MilvusIndex(MilvusSettings(uri=running.uri), DIMENSION)
+    index = MilvusIndex(MilvusSettings(uri=running.uri, dimension=DIMENSION))
     await index.open()
     yield index
     await index.close()
@@ -493,7 +493,7 @@ async def test_many_chunks_in_one_call_are_all_there(tmp_path: Path) -> None:
 @pytest.mark.milvus
 async def test_a_search_fails_while_the_server_is_down_and_works_when_it_is_back(tmp_path: Path) -> None:
     running = Server(tmp_path / "server")
-    index = MilvusIndex(MilvusSettings(uri=running.uri), DIMENSION)
+    index = MilvusIndex(MilvusSettings(uri=running.uri, dimension=DIMENSION))
     await fill(index, chunk())
     running.stop()
     calls: list[Callable[[], Any]] = [
@@ -515,7 +515,7 @@ async def test_a_search_fails_while_the_server_is_down_and_works_when_it_is_back
 @pytest.mark.milvus
 async def test_searches_under_way_when_the_server_goes_away_end_as_unavailable(tmp_path: Path) -> None:
     running = Server(tmp_path / "server")
-    index = MilvusIndex(MilvusSettings(uri=running.uri), DIMENSION)
+    index = MilvusIndex(MilvusSettings(uri=running.uri, dimension=DIMENSION))
     await fill(index, *map(chunk, TEXTS))
     searches = [asyncio.ensure_future(found(index, embedding=direction(0))) for _ in range(20)]
     await asyncio.wait(searches, return_when=asyncio.FIRST_COMPLETED)
@@ -540,7 +540,7 @@ async def test_a_caller_who_gives_up_is_not_told_that_milvus_failed(tmp_path: Pa
 async def test_an_index_can_be_made_before_its_server_is_there(tmp_path: Path) -> None:
     running = Server(tmp_path / "server")
     running.stop()
-    index = MilvusIndex(MilvusSettings(uri=running.uri), DIMENSION)
+    index = MilvusIndex(MilvusSettings(uri=running.uri, dimension=DIMENSION))
     with pytest.raises(RetrieverUnavailable):
         await index.open()
     running.start()
@@ -553,7 +553,7 @@ async def test_an_index_can_be_made_before_its_server_is_there(tmp_path: Path) -
 @pytest.mark.milvus
 async def test_a_server_that_came_back_empty_gets_its_collection_again(tmp_path: Path) -> None:
     running = Server(tmp_path / "server")
-    index = MilvusIndex(MilvusSettings(uri=running.uri), DIMENSION)
+    index = MilvusIndex(MilvusSettings(uri=running.uri, dimension=DIMENSION))
     await fill(index, chunk())
     running.stop()
     running.folder = tmp_path / "empty"
@@ -569,7 +569,7 @@ async def test_a_server_that_came_back_empty_gets_its_collection_again(tmp_path:
 async def test_a_server_that_accepts_and_never_answers_does_not_hold_a_caller(tmp_path: Path) -> None:
     silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
-    index = MilvusIndex(MilvusSettings(uri=f"http://127.0.0.1:{port}"), DIMENSION)
+    index = MilvusIndex(MilvusSettings(uri=f"http://127.0.0.1:{port}", dimension=DIMENSION))
     with pytest.raises(RetrieverUnavailable):
         async with asyncio.timeout(8):
             await index.ping()
@@ -579,11 +579,11 @@ async def test_a_server_that_accepts_and_never_answers_does_not_hold_a_caller(tm
 
 @pytest.mark.milvus
 async def test_vectors_of_another_length_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    settings = MilvusSettings(uri=str(tmp_path / "passages.db"))
-    first = MilvusIndex(settings, DIMENSION)
+    settings = MilvusSettings(uri=str(tmp_path / "passages.db"), dimension=DIMENSION)
+    first = MilvusIndex(settings)
     await first.open()
     await first.close()
-    second = MilvusIndex(settings, DIMENSION + 1)
+    second = MilvusIndex(settings.model_copy(update={"dimension": DIMENSION + 1}))
     with pytest.raises(ValueError, match=r"vectors of 8 numbers, the encoder makes 9; .*retriever\.milvus\.collection"):
         await second.open()
     await second.close()
@@ -599,7 +599,7 @@ async def test_a_text_too_long_for_milvus_names_its_chunk(tmp_path: Path) -> Non
 @pytest.mark.milvus
 async def test_a_folder_that_another_process_holds_is_named(tmp_path: Path) -> None:
     running = Server(tmp_path / "passages.db")
-    index = MilvusIndex(MilvusSettings(uri=str(tmp_path / "passages.db")), DIMENSION)
+    index = MilvusIndex(MilvusSettings(uri=str(tmp_path / "passages.db"), dimension=DIMENSION))
     with pytest.raises(RetrieverUnavailable, match=r"passages\.db.*one process"):
         await index.open()
     await index.close()
