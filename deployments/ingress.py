@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable, Mapping
 
 from fastapi import FastAPI
 
@@ -18,9 +19,10 @@ from serve_app.indirect import SHIPPED as INSPECTOR
 from serve_app.indirect import Inspector
 from serve_app.pipeline import Pipeline
 from serve_app.policy import INDIRECT, SessionSettings
+from serve_app.prompt import rooms
 from serve_app.retrieval import Retrieval
 from serve_app.router import Router
-from serve_app.settings import GatewaySettings
+from serve_app.settings import GatewaySettings, ModelSettings, asset
 from serve_app.telemetry import Telemetry
 from serve_app.vaults import MemoryVaults, Vaults
 from serve_app.vetting import Vetting
@@ -58,6 +60,7 @@ class Ingress:
             classifier_settings=settings.classifier,
             retrieval=Retrieval(self._retriever, settings.retriever),
             router=Router(settings.models, settings.router),
+            rooms=rooms(settings.models, settings.retriever, token_counts(settings.models)),
             engine=EngineTable(self._engines),
             telemetry=Telemetry(),
         )
@@ -72,6 +75,19 @@ class Ingress:
 def shipped_thresholds() -> dict[str, float]:
     """What the models that come with Manta were trained to, by category."""
     return {**Heads.load(SHIPPED).thresholds, INDIRECT: Inspector.load(INSPECTOR).threshold}
+
+
+def token_counts(models: Mapping[str, ModelSettings]) -> dict[str, Callable[[str], int]]:
+    """By model, where its tokenizer is at hand: the extractive engine reads with the encoder's.
+
+    Raises ValueError where a config names a tokenizer that is not there.
+    """
+    paths = {name: minilm_tokenizer() for name, model in models.items() if model.engine == "extractive"}
+    paths |= {name: asset(model.tokenizer_path) for name, model in models.items() if model.tokenizer_path}
+    for name, path in paths.items():
+        if not path.is_file():
+            raise ValueError(f"models.{name}.tokenizer_path: there is no file {path}; leave it out to estimate tokens")
+    return {name: prompt_count(path) for name, path in paths.items()}
 
 
 def vaults_of(settings: SessionSettings) -> Vaults:

@@ -161,7 +161,7 @@ class RemoteVllm(RemoteEngine):
     """vLLM in Ray's LLMServer: a body goes in, server-sent events or one response object come out."""
 
     async def generate(self, turn: Turn) -> Events:
-        body = openai_engine.request_body(turn, self._model, self._settings.context_tokens)
+        body = openai_engine.request_body(turn, self._model)
         async with (
             aclosing(self._chunks(turn.operation, body)) as chunks,
             aclosing(openai_engine.events(chunks)) as events,

@@ -13,13 +13,14 @@ from serve_app.turn import Message, Turn
 RESPONSE_FIELDS_OF_OURS = frozenset({"id", "object", "created", "model", "choices", "usage"})
 
 
-def request_body(turn: Turn, model_id: str, context_tokens: int) -> dict[str, Any]:
+def request_body(turn: Turn, model_id: str) -> dict[str, Any]:
     """The request as the engine gets it: the caller's parameters unchanged, the messages with their sources."""
     body: dict[str, Any] = {**turn.parameters, "model": model_id, "stream": turn.stream}
+    messages = render(turn)
     if turn.operation == "completion":
-        body |= {"prompt": turn.messages[-1].text, **turn.messages[-1].fields}
+        body |= {"prompt": messages[-1].text, **messages[-1].fields}
     else:
-        body["messages"] = [wire_message(message) for message in render(turn, context_tokens)]
+        body["messages"] = [wire_message(message) for message in messages]
     if turn.stream:
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
     else:

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from serve_app.events import Delta, Event, Events, Finished, Started
 from serve_app.guardrail import Guardrail, Seen
 from serve_app.placeholders import Vault
 from serve_app.ports import Classifier, Engine
+from serve_app.prompt import Room, fitted
 from serve_app.retrieval import Retrieval
 from serve_app.router import Route, Router
 from serve_app.settings import ClassifierSettings
@@ -43,6 +44,8 @@ class Pipeline:
     classifier_settings: ClassifierSettings
     retrieval: Retrieval
     router: Router
+    rooms: Mapping[str, Room]
+    """By model."""
     engine: Engine
     telemetry: Telemetry
 
@@ -95,7 +98,8 @@ class Pipeline:
         if turn.session and vault.keys() - known.keys():
             turn = await self._keep(turn, vault)
         route = self.router.route(turn.model, signals)
-        return turn.routed(route.model), vault, Citations(tuple(found[p.key] for p in turn.passages)), route
+        turn = fitted(turn.routed(route.model), self.rooms[route.model])
+        return turn, vault, Citations(tuple(found[p.key] for p in turn.passages)), route
 
     async def _screen(self, turn: Turn, watch: Stopwatch) -> tuple[Screening, ...] | None:
         """None where the screener is missing and the model's settings let everything pass then."""

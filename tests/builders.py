@@ -19,6 +19,7 @@ from serve_app.http.health import Readiness
 from serve_app.pipeline import Pipeline
 from serve_app.policy import CATEGORIES
 from serve_app.ports import ANY, Query
+from serve_app.prompt import rooms
 from serve_app.retrieval import Retrieval
 from serve_app.router import Router
 from serve_app.settings import GatewaySettings
@@ -158,6 +159,7 @@ def pipeline(given: GatewaySettings | None = None, **parts: Any) -> Pipeline:
             "classifier_settings": chosen.classifier,
             "retrieval": Retrieval(retriever, chosen.retriever),
             "router": Router(chosen.models, chosen.router),
+            "rooms": rooms(chosen.models, chosen.retriever, {}),
             "engine": EngineTable(dict.fromkeys(chosen.models, engine)),
             "telemetry": Telemetry(),
             **parts,

@@ -17,7 +17,7 @@ async def chunks(*given: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
 
 
 def test_the_body_keeps_the_parameters_and_asks_for_usage() -> None:
-    body = request_body(turn(stream=True, parameters={"seed": 7, "stream_options": {"a": 1}}), "m", 2000)
+    body = request_body(turn(stream=True, parameters={"seed": 7, "stream_options": {"a": 1}}), "m")
     assert (body["model"], body["seed"], body["stream"]) == ("m", 7, True)
     assert body["stream_options"] == {"a": 1, "include_usage": True}
 
@@ -27,7 +27,7 @@ def test_tool_calls_and_names_of_messages_survive() -> None:
     said = turn(
         messages=(Message("assistant", "", {"tool_calls": calls}), Message("tool", "42", {"tool_call_id": "c"}))
     )
-    assert request_body(said, "m", 2000)["messages"] == [
+    assert request_body(said, "m")["messages"] == [
         {"role": "assistant", "content": None, "tool_calls": calls},
         {"role": "tool", "content": "42", "tool_call_id": "c"},
     ]
@@ -36,7 +36,7 @@ def test_tool_calls_and_names_of_messages_survive() -> None:
 def test_image_parts_stay_beside_the_screened_text() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:,"}}
     parts = {"content": [{"type": "text", "text": "raw"}, image]}
-    body = request_body(turn(messages=(Message("user", "screened", parts),)), "m", 2000)
+    body = request_body(turn(messages=(Message("user", "screened", parts),)), "m")
     assert body["messages"][0]["content"] == [{"type": "text", "text": "screened"}, image]
 
 
