@@ -75,7 +75,7 @@ class MilvusIndex:
         rows = {key(chunk): row(chunk, vector) for chunk, vector in zip(chunks, embeddings, strict=True)}
         async with self._writing("upsert") as client:
             for batch in _batches(list(rows.values())):
-                await client.upsert(self._session.collection, batch, retry_times=0)
+                await self._write(client, batch)
             await self._settle(client, len(rows))
 
     async def search(self, query: Query) -> tuple[Passage, ...]:
@@ -137,6 +137,16 @@ class MilvusIndex:
         )
         hits: Sequence[Mapping[str, Any]] = found[0]
         return hits
+
+    async def _write(self, client: AsyncMilvusClient, rows: list[dict[str, Any]]) -> None:
+        name = self._session.collection
+        if self._session.is_lite:
+            # Its upsert would keep the attributes that a chunk had before and has no more.
+            keys = [row["pk"] for row in rows]
+            known = await client.query(name, ids=keys, output_fields=["pk"], retry_times=0)
+            if known:
+                await client.delete(name, ids=[row["pk"] for row in known], retry_times=0)
+        await client.upsert(name, rows, retry_times=0)
 
     async def _settle(self, client: AsyncMilvusClient, rows: int) -> None:
         """Makes what was written searchable for everybody, and soon at full speed."""

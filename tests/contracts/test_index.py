@@ -115,11 +115,11 @@ async def found(
     top_k: int = 10,
     filters: dict[str, Any] | None = None,
     groups: Sequence[str] = (),
+    hidden: Sequence[str] = (),
 ) -> tuple[Passage, ...]:
     caller = Caller(tenant, "k", groups=frozenset(groups))
-    return await index.search(
-        Query.of(caller, text=text, embedding=embedding, stores=tuple(stores), top_k=top_k, filters=filters)
-    )
+    asked: dict[str, Any] = {"text": text, "embedding": embedding, "stores": tuple(stores), "top_k": top_k}
+    return await index.search(Query.of(caller, filters=filters, hidden=tuple(hidden), **asked))
 
 
 def ids(passages: Sequence[Passage]) -> list[str]:
@@ -316,6 +316,69 @@ async def test_a_chunk_that_stands_twice_in_one_batch_is_there_once(index: Index
     await fill(index, chunk(), chunk(text="The rollback again."))
     (passage,) = await found(index, embedding=direction(1))
     assert passage.text == "The rollback again."
+
+
+async def test_hidden_files_are_left_out_by_meaning_and_by_words(index: Index) -> None:
+    await fill(index, *map(chunk, TEXTS), chunk("rollback-2", "rollback again", file_id="file-rollback"))
+    for embedding in (None, direction(0)):
+        passages = await found(index, "rollback harbour", embedding=embedding, hidden=("file-rollback", "file-none"))
+        assert "harbour" in ids(passages)
+        assert not {"rollback", "rollback-2"} & set(ids(passages))
+
+
+async def test_many_hidden_files_are_no_error(index: Index) -> None:
+    await fill(index, *map(chunk, TEXTS))
+    hidden = [f"file-{n:024x}" for n in range(1_000)] + ["file-orchard"]
+    assert set(ids(await found(index, embedding=direction(0), hidden=hidden))) == {"rollback", "harbour"}
+
+
+async def test_a_chunk_upserted_again_loses_the_attributes_it_no_longer_has(index: Index) -> None:
+    await fill(index, chunk(attributes={"lang": "en", "draft": True}, suspicion=0.5))
+    await fill(index, chunk(attributes={"lang": "en"}))
+    (passage,) = await found(index, embedding=direction(0))
+    assert (passage.attributes, passage.suspicion) == ({"lang": "en"}, None)
+    draft = {"type": "eq", "key": "draft", "value": True}
+    assert await found(index, embedding=direction(0), filters=draft) == ()
+
+
+async def test_a_caller_in_64_groups_sees_what_one_of_them_sees(index: Index) -> None:
+    await fill(
+        index, chunk(terms=Terms(access=frozenset(f"group {n}" for n in range(64)))), chunk("orchard", terms=LAW)
+    )
+    groups = [f"group {n}" for n in range(63, 127)]
+    assert ids(await found(index, embedding=direction(0), groups=groups)) == ["rollback"]
+
+
+async def test_a_hundred_stores_can_be_searched_at_once(index: Index) -> None:
+    await fill(index, chunk(store="store 99"), chunk("orchard", store="store 100"))
+    stores = [f"store {n}" for n in range(100)]
+    assert ids(await found(index, embedding=direction(0), stores=stores)) == ["rollback"]
+
+
+async def test_texts_and_attributes_of_8_kib_come_back_whole(index: Index) -> None:
+    text, value = "rollback " + "länge 東京 " * 600, "wert " * 1_700
+    await fill(index, chunk(text=text, attributes={"long": value}))
+    (passage,) = await found(index, embedding=direction(0))
+    assert (passage.text, passage.attributes) == (text, {"long": value})
+
+
+async def test_deleting_a_file_of_many_chunks_leaves_none(index: Index) -> None:
+    many = [chunk(f"c{n}", f"rollback {n}", file_id="file-many") for n in range(700)]
+    await index.upsert(many, np.stack([direction(0)] * len(many)))
+    await fill(index, chunk("harbour"))
+    await index.delete("acme", "main", "file-many")
+    assert ids(await found(index, "rollback harbour", embedding=direction(0), top_k=50)) == ["harbour"]
+
+
+async def test_a_purge_counts_what_it_removed_of_one_tenant(index: Index) -> None:
+    about = Terms(subject="person 1")
+    many = [chunk(f"c{n}", store=f"s{n % 3}", terms=about) for n in range(90)]
+    await index.upsert(many, np.stack([direction(0)] * len(many)))
+    await fill(index, chunk(terms=about, tenant="rival"), chunk("orchard", terms=Terms(subject="person 11")))
+    assert await index.purge("acme", "person 1") == 90
+    assert await index.purge("acme", "person 1") == 0
+    assert ids(await found(index, embedding=direction(0), stores=())) == ["orchard"]
+    assert ids(await found(index, embedding=direction(0), tenant="rival")) == ["rollback"]
 
 
 async def test_embeddings_must_be_as_many_as_chunks(index: Index) -> None:
