@@ -1,5 +1,6 @@
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,13 +45,58 @@ async def test_the_last_delta_lists_what_was_cited_and_nothing_else() -> None:
     assert [cited["file_id"] for cited in deltas[-1].envelope["citations"]] == ["file-2"]
 
 
+async def test_a_citation_arrives_with_the_text_it_supports() -> None:
+    first, second, *_, last = await annotated(["Weights roll back ", "with one command [1].", " Bye."])
+    assert "citations" not in first.envelope
+    assert [cited["index"] for cited in second.envelope["citations"]] == [1]
+    assert last.envelope["citations"] == second.envelope["citations"]
+
+
+async def test_an_index_in_code_is_no_citation() -> None:
+    text = "Use `names[1]` so [1]:\n\n```python\nfirst = names[1]\n```\n\nIt is the second [2]."
+    found = annotations(await annotated([text]))
+    assert [note["start_index"] for note in found] == [text.index(" [1]:") + 1, text.index("[2]")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdicts"),
+    [
+        ("Weights roll back with one command [1].", {1: True}),
+        ("Weights roll back with 17 commands [1].", {1: None}),
+        ("Bread rises overnight in a cool place [1].", {1: False}),
+        ("Weights roll back with one command [1]. Bread rises overnight in a cool place [1].", {1: False}),
+        ("Bread rises in cool places. Weights roll back with one command [1].", {1: True}),
+        ("Weights roll back with one command [1][2].", {1: True, 2: False}),
+        ("Yes [1].", {1: None}),
+        ("```sh\nweights roll back command\n```\n\n[1]", {1: True}),
+        ("- Weights roll back.\n- One command does it: weights roll back [1]", {1: True}),
+    ],
+)
+async def test_a_citation_says_whether_its_passage_says_so(answer: str, verdicts: dict[int, bool | None]) -> None:
+    listed = (await annotated([answer]))[-1].envelope["citations"]
+    assert {cited["index"]: cited["supported"] for cited in listed} == verdicts
+
+
 async def test_without_passages_everything_is_relayed_as_it_is() -> None:
     deltas = await annotated(["One [1]."], ())
     assert deltas[0].fields == {"content": "One [1]."}
     assert not deltas[-1].envelope
 
 
-@given(st.lists(st.text(alphabet="ab []12", max_size=6), max_size=12))
+@given(st.lists(st.text(alphabet="ab []12`\n.", max_size=6), max_size=12))
 async def test_any_cutting_of_the_text_gives_the_same_annotations(pieces: list[str]) -> None:
-    whole = annotations(await annotated(["".join(pieces)]))
-    assert annotations(await annotated(pieces)) == whole
+    text = "".join(pieces)
+    whole, cut = await annotated([text]), await annotated(pieces)
+    assert annotations(cut) == annotations(whole)
+    assert cut[-1].envelope == whole[-1].envelope
+    assert all(text[note["start_index"] : note["end_index"]] in ("[1]", "[2]") for note in annotations(cut))
+
+
+@given(st.lists(st.sampled_from(["Weights roll back. ", "[1]", "[2] ", "\n\n", "`", "```\n", "bread and butter "])))
+async def test_what_is_listed_is_what_is_annotated(pieces: list[str]) -> None:
+    deltas = await annotated(pieces)
+    urls = {note["url"] for note in annotations(deltas)}
+    listed = deltas[-1].envelope["citations"]
+    assert urls == {PASSAGES[cited["index"] - 1].source for cited in listed if cited["index"] == 2} | {
+        f"/v1/files/{cited['file_id']}/content" for cited in listed if cited["index"] == 1
+    }
