@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from milvus_lite.adapter.grpc.server import start_server_in_thread  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from serve_app.adapters.memory import MemoryIndex
@@ -22,6 +21,7 @@ from serve_app.ports import Chunk, Index, Query
 from serve_app.settings import MilvusSettings
 from serve_app.sight import Sight, Terms
 from serve_app.turn import Caller, Passage
+from tests.contracts.milvus_servers import Server
 
 DIMENSION = 8
 TEXTS = {
@@ -29,26 +29,6 @@ TEXTS = {
     "orchard": "Apples and pears ripen in late summer.",
     "harbour": "Ships wait outside the harbour for the tide.",
 }
-
-
-class Server:
-    """A Milvus server on a port of its own, which can go away and come back."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = 0
-        self.start()
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        self.server, self.database, self.port = start_server_in_thread(str(self.folder), port=self.port)
-
-    def stop(self) -> None:
-        self.server.stop(grace=0).wait()
-        self.database.close()
 
 
 @asynccontextmanager
