@@ -2,7 +2,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,11 @@ from serve_app.documents.chunk import Excerpt
 from serve_app.documents.document import Refusal, RefusalCode
 from serve_app.documents.folder import Folder
 from serve_app.documents.parser import Parsed, Parser
-from serve_app.documents.records import AttachedFile
-from serve_app.errors import InvalidRequest, NotFound, ScreenerUnavailable, Unavailable
-from serve_app.ports import Chunk, Index
+from serve_app.documents.records import AttachedFile, Settled
+from serve_app.errors import InvalidRequest, ScreenerUnavailable, Unavailable
+from serve_app.ports import Chunk
 from serve_app.redaction import Redaction, treatment
+from serve_app.shelf import Abandoned, Shelf
 from serve_app.sight import Terms
 
 Encode = Callable[[tuple[str, ...]], Awaitable[NDArray[np.float32]]]
@@ -34,16 +35,12 @@ INDEXED_AT_ONCE = 256
 logger = logging.getLogger(__name__)
 
 
-class Abandoned(Exception):
-    """The file was taken out of its store while it was being read."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingestion:
     """Takes one attached file from its bytes to searchable chunks, and says in the catalog how that ended."""
 
     catalog: Catalog
-    index: Index
+    shelf: Shelf
     encode: Encode
     inspect: Inspect | None
     """None leaves it to the first search that finds the chunk."""
@@ -53,66 +50,66 @@ class Ingestion:
     folder: Folder
     retries_s: tuple[float, ...] = (1, 2, 4, 8, 16)
     """Pauses before trying again when the index or the encoder was not there."""
+    encoding: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Of all files under way one batch is encoded at a time, so that a question waits for no more than that."""
 
-    async def ingest(self, work: AttachedFile, *, again: bool = False) -> None:
-        """`again`: chunks of this file may be in the store already."""
-        if not await self._wanted(work):
-            return
+    async def ingest(self, work: AttachedFile) -> None:
         try:
-            parsed = await self.parser.parse(work.name, self.folder.path(work.file_id))
-            await self._patiently(work, parsed, again)
+            await self._ingest(work)
         except Abandoned:
-            await self._forget(work)
+            logger.info("ingestion of %s was abandoned", work.file_id)
+        finally:
+            await self.shelf.end(work)
+
+    async def _ingest(self, work: AttachedFile) -> None:
+        if not await self.catalog.places.is_wanted(work):
+            raise Abandoned
+        try:
+            await self._patiently(work, await self._parsed(work))
         except Refusal as refused:
             await self._fail(work, refused.code, str(refused))
         except InvalidRequest as exc:  # terms that cannot be read, in a row of the document itself
             await self._fail(work, "invalid_file", str(exc))
         except Unavailable as exc:
             await self._fail(work, "server_error", f"{exc}; attach the file again when the service is whole")
+        except Abandoned:
+            raise
         except Exception as exc:  # a file that shows a fault of ours must not stop the files behind it
             logger.exception("ingestion of %s failed", work.file_id)
             await self._fail(work, "server_error", f"a fault of the service ({type(exc).__name__})")
 
-    async def _patiently(self, work: AttachedFile, parsed: Parsed, again: bool) -> None:
+    async def _parsed(self, work: AttachedFile) -> Parsed:
+        return await self.parser.parse(work.name, self.folder.path(work.file_id))
+
+    async def _patiently(self, work: AttachedFile, parsed: Parsed) -> None:
         for pause_s in self.retries_s:
             try:
-                await self._index(work, parsed, again)
+                await self._index(work, parsed)
                 return
             except Unavailable:
                 logger.warning("ingestion of %s waits %s s for a part of the service", work.file_id, pause_s)
                 await asyncio.sleep(pause_s)
-        await self._index(work, parsed, again)
+        await self._index(work, parsed)
 
-    async def _index(self, work: AttachedFile, parsed: Parsed, again: bool) -> None:
-        if again:
-            await self.index.delete(work.tenant, work.store_id, work.file_id)
+    async def _index(self, work: AttachedFile, parsed: Parsed) -> None:
         wanted = [(at, one) for at, one in enumerate(await self._redacted(work, parsed.excerpts)) if one is not None]
+        await self.shelf.begin(work)
         for start in range(0, len(wanted), INDEXED_AT_ONCE):
             batch = wanted[start : start + INDEXED_AT_ONCE]
             excerpts = [one for _, one in batch]
             embeddings = await self._embeddings(excerpts)
             suspicions = await self._suspicions(excerpts)
-            await self._continue(work)
             chunks = [_chunk(work, at, one, judged) for (at, one), judged in zip(batch, suspicions, strict=True)]
-            await self.index.upsert(chunks, embeddings)
-        await self._continue(work)
-        for older in await self.catalog.superseded(work):
-            await remove(self.catalog, self.index, older)
+            await self.shelf.add(work, chunks, embeddings)
         left_out = len(parsed.excerpts) - len(wanted)
         dropped = [f"{left_out} excerpts with personal data were left out"] if left_out else []
         partly = "; ".join([*parsed.skipped, *dropped])
-        if not await self.catalog.settle(
-            work,
-            "completed",
-            chunk_count=len(wanted),
-            error_code="invalid_file" if partly else None,
-            error_message=partly,
-        ):
-            raise Abandoned
+        code: RefusalCode | None = "invalid_file" if partly else None
+        await self.shelf.complete(work, Settled(chunk_count=len(wanted), error_code=code, error_message=partly))
 
     async def _redacted(self, work: AttachedFile, excerpts: Sequence[Excerpt]) -> Sequence[Excerpt | None]:
         """Raises Unavailable, and with it nothing is indexed: what could not be screened must not be found."""
-        how = treatment((await self.catalog.get_store(work.tenant, work.store_id)).metadata)
+        how = treatment((await self.catalog.stores.get(work.tenant, work.store_id)).metadata)
         if how == "off":
             return excerpts
         if self.redaction is None:
@@ -126,7 +123,8 @@ class Ingestion:
         rows: dict[int, NDArray[np.float32]] = {}
         for start in range(0, len(order), ENCODED_AT_ONCE):
             batch = order[start : start + ENCODED_AT_ONCE]
-            rows.update(zip(batch, await self.encode(tuple(texts[at] for at in batch)), strict=True))
+            async with self.encoding:
+                rows.update(zip(batch, await self.encode(tuple(texts[at] for at in batch)), strict=True))
         return np.stack([rows[at] for at in range(len(texts))])
 
     async def _suspicions(self, excerpts: Sequence[Excerpt]) -> Sequence[float | None]:
@@ -135,39 +133,12 @@ class Ingestion:
             return [None] * len(excerpts)
         found: list[float | None] = []
         for start in range(0, len(excerpts), ENCODED_AT_ONCE):
-            found += await self.inspect(tuple(one.text for one in excerpts[start : start + ENCODED_AT_ONCE]))
+            async with self.encoding:
+                found += await self.inspect(tuple(one.text for one in excerpts[start : start + ENCODED_AT_ONCE]))
         return found
 
-    async def _wanted(self, work: AttachedFile) -> bool:
-        try:
-            now = await self.catalog.get_attached(work.tenant, work.store_id, work.file_id)
-        except NotFound:
-            return False
-        return now.status == "in_progress"
-
-    async def _continue(self, work: AttachedFile) -> None:
-        if not await self._wanted(work):
-            raise Abandoned
-
     async def _fail(self, work: AttachedFile, code: RefusalCode, message: str) -> None:
-        await self.catalog.settle(work, "failed", chunk_count=0, error_code=code, error_message=message)
-        await self._forget(work)
-
-    async def _forget(self, work: AttachedFile) -> None:
-        try:
-            await self.index.delete(work.tenant, work.store_id, work.file_id)
-        except Unavailable as exc:
-            logger.warning("chunks of %s may remain in %s: %s", work.file_id, work.store_id, exc)
-
-
-async def remove(catalog: Catalog, index: Index, attached: AttachedFile) -> None:
-    """Take a file out of its store: work on it ends, its chunks go, then its row.
-
-    In this order a crash leaves a row to try again, never chunks that nothing knows of.
-    """
-    await catalog.cancel(attached.tenant, attached.store_id, attached.file_id)
-    await index.delete(attached.tenant, attached.store_id, attached.file_id)
-    await catalog.detach(attached.tenant, attached.store_id, attached.file_id)
+        await self.catalog.places.fail(work, Settled(error_code=code, error_message=message))
 
 
 def chunk_id(store_id: str, file_id: str, ordinal: int) -> str:
@@ -192,41 +163,3 @@ def _chunk(work: AttachedFile, ordinal: int, excerpt: Excerpt, suspicion: float 
         suspicion=suspicion,
         terms=Terms.of(attributes),
     )
-
-
-class Backlog:
-    """Files waiting to be ingested, one at a time, in the order they were attached."""
-
-    def __init__(self, ingestion: Ingestion) -> None:
-        self._ingestion = ingestion
-        self._waiting: asyncio.Queue[tuple[AttachedFile, bool]] = asyncio.Queue()
-        self._worker: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Take up what an earlier process left unfinished, then whatever is added."""
-        for work in await self._ingestion.catalog.unfinished():
-            self.add(work, again=True)
-        self._worker = asyncio.create_task(self._work())
-
-    def add(self, work: AttachedFile, *, again: bool) -> None:
-        self._waiting.put_nowait((work, again))
-
-    async def drained(self) -> None:
-        """Returns when nothing is waiting or being ingested."""
-        await self._waiting.join()
-
-    async def close(self) -> None:
-        """Stop; what is unfinished stays `in_progress` in the catalog."""
-        if self._worker:
-            self._worker.cancel()
-            await asyncio.gather(self._worker, return_exceptions=True)
-
-    async def _work(self) -> None:
-        while True:
-            work, again = await self._waiting.get()
-            try:
-                await self._ingestion.ingest(work, again=again)
-            except Unavailable as exc:
-                logger.warning("the end of ingesting %s could not be noted: %s", work.file_id, exc)
-            finally:
-                self._waiting.task_done()

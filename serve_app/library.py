@@ -1,9 +1,9 @@
 import hashlib
-import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from serve_app.adapters.catalog import Catalog
-from serve_app.documents.document import cleaned
+from serve_app.backlog import Backlog
 from serve_app.documents.folder import Folder
 from serve_app.documents.parser import Parser, ParserProcess
 from serve_app.documents.records import (
@@ -15,21 +15,23 @@ from serve_app.documents.records import (
     Status,
     Store,
     StoredFile,
+    Wish,
 )
 from serve_app.documents.tokens import minilm_tokenizer
-from serve_app.errors import BodyTooLarge, Conflict, InvalidRequest, NotFound
-from serve_app.ingestion import Backlog, Encode, Ingestion, Inspect, remove
+from serve_app.errors import Conflict
+from serve_app.ingestion import Encode, Ingestion, Inspect
 from serve_app.library_port import Purged
 from serve_app.ports import Index, Query, Reranker
 from serve_app.redaction import Redaction, treatment
 from serve_app.search import Search
 from serve_app.settings import RetrieverSettings, asset
+from serve_app.shelf import Shelf
 from serve_app.sight import Terms
 from serve_app.turn import Found
+from serve_app.uploads import Uploads
+from serve_app.visibility import Visibility
 
 DEFAULT_STORE = "default"
-PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
-LONGEST_NAME = 1024
 
 
 def default_store_id(tenant: str) -> str:
@@ -60,23 +62,26 @@ class Library:
             chunk_tokens=settings.chunk_tokens,
             deadline_s=settings.parse_deadline_s,
         )
-        self._most_bytes = settings.max_file_bytes
-        self._folder = Folder(asset(settings.files_path))
-        self._backlog = Backlog(
-            Ingestion(
-                catalog=catalog,
-                index=index,
-                encode=encode,
-                inspect=inspect,
-                redaction=redaction,
-                parser=self._parser,
-                folder=self._folder,
-            )
+        folder = Folder(asset(settings.files_path))
+        self._uploads = Uploads(catalog, folder, settings.max_file_bytes)
+        self._visibility = Visibility()
+        self._shelf = Shelf(catalog, index, self._visibility)
+        ingestion = Ingestion(
+            catalog=catalog,
+            shelf=self._shelf,
+            encode=encode,
+            inspect=inspect,
+            redaction=redaction,
+            parser=self._parser,
+            folder=folder,
         )
+        self._backlog = Backlog(ingestion, catalog, self._shelf)
 
     async def open(self) -> None:
-        """Make what is missing and take up what was left unfinished."""
+        """Make what is missing, hide what is not whole, and take up what was left unfinished."""
         await self._catalog.open()
+        await self._shelf.open()
+        await self._uploads.open()
         await self._backlog.start()
 
     async def close(self) -> None:
@@ -89,50 +94,37 @@ class Library:
         await self._backlog.drained()
 
     async def search(self, query: Query) -> Found:
-        return await self._search.search(query)
+        """Finds of each file what is whole, and of each file name one version."""
+        async with self._visibility.searching():
+            stores = query.stores
+            if closed := self._visibility.hidden_stores(query.sight.tenant):
+                among = stores or await self._catalog.stores.ids(query.sight.tenant)
+                stores = tuple(store_id for store_id in among if store_id not in closed)
+                if not stores:
+                    return Found()
+            hidden = self._visibility.hidden_files(query.sight.tenant, stores)
+            return await self._search.search(replace(query, stores=stores, hidden=hidden))
 
     async def create_file(self, tenant: str, name: str, content: bytes, purpose: str) -> StoredFile:
-        """The same bytes under the same name are the same file."""
-        name = _checked_name(name)
-        if purpose not in PURPOSES:
-            raise InvalidRequest(f"purpose: {purpose!r} is not one of {', '.join(PURPOSES)}").at("purpose")
-        if len(content) > self._most_bytes:
-            raise BodyTooLarge(f"file: {name} has {len(content)} bytes; at most {self._most_bytes} are taken").at(
-                "file"
-            )
-        sha256 = hashlib.sha256(content).hexdigest()
-        known = await self._catalog.find_file(tenant=tenant, name=name, purpose=purpose, sha256=sha256)
-        if known and self._folder.path(known.id).exists():
-            return known
-        file_id = f"file-{uuid.uuid4().hex[:24]}"
-        await self._folder.put(file_id, content)
-        return await self._catalog.add_file(
-            tenant=tenant, file_id=file_id, name=name, purpose=purpose, size=len(content), sha256=sha256
-        )
+        return await self._uploads.create(tenant, name, content, purpose)
 
     async def get_file(self, tenant: str, file_id: str) -> StoredFile:
-        return await self._catalog.get_file(tenant, file_id)
+        return await self._catalog.files.get(tenant, file_id)
 
     async def list_files(self, tenant: str, paging: Paging, purpose: str | None = None) -> Listing[StoredFile]:
-        return await self._catalog.list_files(tenant, paging, purpose)
+        return await self._catalog.files.list(tenant, paging, purpose)
 
     async def delete_file(self, tenant: str, file_id: str) -> None:
         """Out of every store it is in, then for good."""
-        await self._catalog.get_file(tenant, file_id)
-        for place in await self._catalog.places(tenant, file_id):
-            await remove(self._catalog, self._index, place)
-        await self._catalog.delete_file(tenant, file_id)
-        await self._folder.delete(file_id)
+        await self._catalog.files.get(tenant, file_id)
+        await self._shelf.remove(*await self._catalog.files.remove(tenant, file_id))
+        await self._uploads.discard(file_id)
 
     async def file_content(self, tenant: str, file_id: str) -> bytes:
-        await self._catalog.get_file(tenant, file_id)
-        try:
-            return await self._folder.get(file_id)
-        except FileNotFoundError as exc:
-            raise NotFound(f"the content of file {file_id!r} is gone; upload it again") from exc
+        return await self._uploads.content(tenant, file_id)
 
     async def ensure_default_store(self, tenant: str) -> Store:
-        return await self._catalog.add_store(tenant, DEFAULT_STORE, {}, default_store_id(tenant))
+        return await self._catalog.stores.add(tenant, DEFAULT_STORE, {}, id=default_store_id(tenant))
 
     async def create_store(
         self, tenant: str, name: str, metadata: Mapping[str, str] | None = None, file_ids: Sequence[str] = ()
@@ -140,62 +132,56 @@ class Library:
         """A store named `default` is the tenant's default store, made once."""
         treatment(metadata or {})
         for file_id in file_ids:
-            await self._catalog.get_file(tenant, file_id)
+            await self._catalog.files.get(tenant, file_id)
         if name == DEFAULT_STORE:
             store = await self.ensure_default_store(tenant)
-            store = await self._catalog.update_store(tenant, store.id, name, metadata) if metadata else store
+            store = await self._catalog.stores.update(tenant, store.id, metadata=metadata) if metadata else store
         else:
-            store = await self._catalog.add_store(tenant, name, metadata or {})
-        for file_id in file_ids:
-            await self.attach(tenant, store.id, file_id)
-        return await self._catalog.get_store(tenant, store.id)
+            store = await self._catalog.stores.add(tenant, name, metadata or {})
+        if not file_ids:
+            return store
+        await self._attach(tenant, store.id, dict.fromkeys(file_ids, Wish()))
+        return await self._catalog.stores.get(tenant, store.id)
 
     async def get_store(self, tenant: str, store_id: str) -> Store:
-        return await self._catalog.get_store(tenant, store_id)
+        return await self._catalog.stores.get(tenant, store_id)
 
     async def list_stores(self, tenant: str, paging: Paging) -> Listing[Store]:
-        return await self._catalog.list_stores(tenant, paging)
+        return await self._catalog.stores.list(tenant, paging)
 
     async def update_store(
         self, tenant: str, store_id: str, name: str | None = None, metadata: Mapping[str, str] | None = None
     ) -> Store:
-        store = await self._catalog.get_store(tenant, store_id)
+        store = await self._catalog.stores.get(tenant, store_id)
         treatment(metadata or {})
         name = store.name if name is None else name
         if (name == DEFAULT_STORE) != (store_id == default_store_id(tenant)):
             raise Conflict(f"name: {DEFAULT_STORE!r} is the name of the default store and of no other").at("name")
-        return await self._catalog.update_store(
-            tenant, store_id, name, store.metadata if metadata is None else metadata
+        return await self._catalog.stores.update(
+            tenant, store_id, name=name, metadata=store.metadata if metadata is None else metadata
         )
 
     async def delete_store(self, tenant: str, store_id: str) -> None:
         """The files in it stay files."""
-        await self._catalog.get_store(tenant, store_id)
-        await self._catalog.cancel(tenant, store_id)
-        await self._index.delete(tenant, store_id)
-        await self._catalog.delete_store(tenant, store_id)
+        await self._catalog.stores.get(tenant, store_id)
+        await self._shelf.remove(await self._catalog.stores.remove(tenant, store_id))
 
     async def attach(
         self, tenant: str, store_id: str, file_id: str, attributes: Attributes | None = None
     ) -> AttachedFile:
         """Returns at once, with status `in_progress`; a file that is in the store as it should be is left alone."""
-        await self._catalog.get_store(tenant, store_id)
-        await self._catalog.get_file(tenant, file_id)
-        wanted = dict(attributes or {})
-        Terms.of(wanted)
-        known = next((at for at in await self._catalog.places(tenant, file_id) if at.store_id == store_id), None)
-        if (
-            known
-            and known.status in {"in_progress", "completed"}
-            and (attributes is None or known.attributes == wanted)
-        ):
-            return known
-        attached = await self._catalog.attach(tenant, store_id, file_id, wanted)
-        self._backlog.add(attached, again=known is not None)
-        return attached
+        await self._attach(tenant, store_id, {file_id: Wish(attributes=attributes)})
+        return await self._catalog.places.get(tenant, store_id, file_id)
+
+    async def _attach(self, tenant: str, store_id: str, wishes: Mapping[str, Wish]) -> None:
+        for wish in wishes.values():
+            Terms.of(wish.attributes or {})
+        begun = await self._catalog.places.attach(tenant, store_id, wishes)
+        self._visibility.hide(*begun.hidden)
+        self._backlog.add(begun.works)
 
     async def get_attached(self, tenant: str, store_id: str, file_id: str) -> AttachedFile:
-        return await self._catalog.get_attached(tenant, store_id, file_id)
+        return await self._catalog.places.get(tenant, store_id, file_id)
 
     async def list_attached(
         self,
@@ -205,13 +191,15 @@ class Library:
         status: Status | None = None,
         batch_id: str | None = None,
     ) -> Listing[AttachedFile]:
-        await self._catalog.get_store(tenant, store_id)
+        await self._catalog.stores.get(tenant, store_id)
         file_ids = (await self.get_batch(tenant, store_id, batch_id)).file_ids if batch_id else None
-        return await self._catalog.list_attached(tenant, store_id, paging, status=status, file_ids=file_ids)
+        return await self._catalog.places.list(tenant, store_id, paging, status=status, file_ids=file_ids)
 
     async def detach(self, tenant: str, store_id: str, file_id: str) -> None:
         """Out of the store; the file itself stays."""
-        await remove(self._catalog, self._index, await self._catalog.get_attached(tenant, store_id, file_id))
+        place = (await self._catalog.places.get(tenant, store_id, file_id)).place
+        await self._catalog.places.remove(place)
+        await self._shelf.remove(place)
 
     async def purge(self, tenant: str, subject: str) -> Purged:
         """Removes all files about a subject for good, and every chunk about it that other files brought.
@@ -219,35 +207,23 @@ class Library:
         A file of many people, such as JSON lines with a subject each, loses those chunks but keeps its bytes: it must
         be replaced by one without the subject before it is ingested again.
         """
-        about = await self._catalog.about(tenant, subject)
+        about = await self._catalog.places.about(tenant, subject)
         files = sorted({place.file_id for place in about})
         chunks = sum(place.chunk_count for place in about)
         for file_id in files:
             await self.delete_file(tenant, file_id)
         return Purged(subject, tuple(files), chunks + await self._index.purge(tenant, subject))
 
-    async def attach_batch(self, tenant: str, store_id: str, files: Mapping[str, Attributes]) -> Batch:
+    async def attach_batch(self, tenant: str, store_id: str, files: Mapping[str, Wish]) -> Batch:
         """All of them or, when one is not there, none."""
-        await self._catalog.get_store(tenant, store_id)
-        for file_id in files:
-            await self._catalog.get_file(tenant, file_id)
-        for file_id, attributes in files.items():
-            await self.attach(tenant, store_id, file_id, attributes)
-        return await self._catalog.add_batch(tenant, store_id, files)
+        await self._attach(tenant, store_id, files)
+        return await self._catalog.stores.add_batch(tenant, store_id, files)
 
     async def get_batch(self, tenant: str, store_id: str, batch_id: str) -> Batch:
-        return await self._catalog.get_batch(tenant, store_id, batch_id)
+        return await self._catalog.stores.get_batch(tenant, store_id, batch_id)
 
     async def cancel_batch(self, tenant: str, store_id: str, batch_id: str) -> Batch:
         """Files of it that are still waiting or under way are not ingested."""
-        for file_id in (await self.get_batch(tenant, store_id, batch_id)).file_ids:
-            await self._catalog.cancel(tenant, store_id, file_id)
+        batch = await self.get_batch(tenant, store_id, batch_id)
+        await self._catalog.places.cancel(tenant, store_id, batch.file_ids)
         return await self.get_batch(tenant, store_id, batch_id)
-
-
-def _checked_name(name: str) -> str:
-    """A name for people, as it came; it never becomes a path."""
-    name = cleaned(name).strip()
-    if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        raise InvalidRequest(f"file: a file needs a name of 1 to {LONGEST_NAME} printable characters").at("file")
-    return name

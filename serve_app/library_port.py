@@ -4,7 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from serve_app.documents.records import AttachedFile, Attributes, Batch, Listing, Paging, Status, Store, StoredFile
+from serve_app.documents.records import (
+    AttachedFile,
+    Attributes,
+    Batch,
+    Listing,
+    Paging,
+    Status,
+    Store,
+    StoredFile,
+    Wish,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,6 @@ class LibraryPort(Protocol):
     ) -> Listing[AttachedFile]: ...
     async def detach(self, tenant: str, store_id: str, file_id: str) -> None: ...
     async def purge(self, tenant: str, subject: str) -> Purged: ...
-    async def attach_batch(self, tenant: str, store_id: str, files: Mapping[str, Attributes]) -> Batch: ...
+    async def attach_batch(self, tenant: str, store_id: str, files: Mapping[str, Wish]) -> Batch: ...
     async def get_batch(self, tenant: str, store_id: str, batch_id: str) -> Batch: ...
     async def cancel_batch(self, tenant: str, store_id: str, batch_id: str) -> Batch: ...

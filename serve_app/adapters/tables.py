@@ -1,5 +1,6 @@
 """Tables of the catalog, and how their rows are read."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
@@ -15,10 +16,13 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    delete,
+    insert,
     select,
 )
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from serve_app.documents.records import AttachedFile, StoredFile
+from serve_app.documents.records import AttachedFile, ChunkSizes, Place, StoredFile
 
 SCHEMA = MetaData()
 
@@ -47,6 +51,9 @@ STORES = _owned(
     "vector_stores",
     Column("name", Text, nullable=False),
     Column("metadata", JSON, nullable=False),
+    Column("description", Text),
+    Column("expires_after_days", Integer),
+    Column("last_active_at", Double),
 )
 ATTACHED = _owned(
     "vector_store_files",  # its id is `store/file`: a file is in a store once
@@ -57,11 +64,24 @@ ATTACHED = _owned(
     Column("chunk_count", Integer, nullable=False, default=0),
     Column("error_code", String(32)),
     Column("error_message", Text, nullable=False, default=""),
+    Column("chunk_sizes", JSON(none_as_null=True)),
 )
 BATCHES = _owned(
     "vector_store_file_batches",
     Column("store_id", String(64), nullable=False),
     Column("file_ids", JSON, nullable=False),
+)
+HIDDEN = Table(
+    "vector_store_hidden_files",  # chunks may be in the index, and must not be found; file "": all of the store
+    SCHEMA,
+    Column("tenant", String(255), primary_key=True),
+    Column("store_id", String(64), primary_key=True),
+    Column("file_id", String(64), primary_key=True),
+)
+LOOSE = Table(
+    "loose_files",  # bytes of which may be in the folder, though no file is known: arriving or leaving
+    SCHEMA,
+    Column("file_id", String(64), primary_key=True),
 )
 Index("vector_store_files_of_a_store", ATTACHED.c.tenant, ATTACHED.c.store_id)
 
@@ -80,10 +100,21 @@ def attached(tenant: str) -> Select[Any]:
     return joined().where(ATTACHED.c.tenant == tenant)
 
 
-def place_of(tenant: str, store_id: str, file_id: str | None) -> tuple[ColumnElement[bool], ...]:
-    """One file in a store; every file of the store for None."""
-    store = (ATTACHED.c.tenant == tenant, ATTACHED.c.store_id == store_id)
-    return store if file_id is None else (*store, ATTACHED.c.file_id == file_id)
+def at(place: Place, table: Table = ATTACHED) -> tuple[ColumnElement[bool], ...]:
+    """Conditions for the rows of one file in a store; of every file of the store where the place names none."""
+    store = (table.c.tenant == place.tenant, table.c.store_id == place.store_id)
+    return (*store, table.c.file_id == place.file_id) if place.file_id else store
+
+
+async def hide(connection: AsyncConnection, places: Iterable[Place]) -> None:
+    """From the end of the transaction on nothing of them may be found; those hidden already stay so."""
+    for place in places:
+        await connection.execute(delete(HIDDEN).where(*at(place, HIDDEN), HIDDEN.c.file_id == place.file_id))
+        await connection.execute(insert(HIDDEN).values(place._asdict()))
+
+
+def place_in(row: RowMapping) -> Place:
+    return Place(row["tenant"], row["store_id"], row["file_id"])
 
 
 def stored_file(row: RowMapping) -> StoredFile:
@@ -92,4 +123,6 @@ def stored_file(row: RowMapping) -> StoredFile:
 
 
 def attached_file(row: RowMapping) -> AttachedFile:
-    return AttachedFile(**{name: value for name, value in row.items() if name != "id"})
+    values = {name: value for name, value in row.items() if name != "id"}
+    sizes = values.pop("chunk_sizes")
+    return AttachedFile(**values, chunk_sizes=ChunkSizes(**sizes) if sizes else None)

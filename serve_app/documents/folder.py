@@ -1,6 +1,5 @@
 import asyncio
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,17 +21,25 @@ class Folder:
         return await asyncio.to_thread(self.path(file_id).read_bytes)
 
     async def delete(self, file_id: str) -> None:
-        await asyncio.to_thread(self.path(file_id).unlink, missing_ok=True)
+        """Also what a crash left of it half written."""
+        await asyncio.to_thread(self._remove, file_id)
 
     def _put(self, file_id: str, content: bytes) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        descriptor, unfinished = tempfile.mkstemp(dir=self.root, prefix=".")
+        unfinished = self._unfinished(file_id)
         try:
-            with os.fdopen(descriptor, "wb") as stream:
+            with unfinished.open("wb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            Path(unfinished).replace(self.path(file_id))
+            unfinished.replace(self.path(file_id))
         except OSError:
-            Path(unfinished).unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
             raise
+
+    def _remove(self, file_id: str) -> None:
+        for path in (self.path(file_id), self._unfinished(file_id)):
+            path.unlink(missing_ok=True)
+
+    def _unfinished(self, file_id: str) -> Path:
+        return self.root / f".{file_id}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from serve_app.documents.document import RefusalCode
 
@@ -10,6 +10,7 @@ Status = Literal["in_progress", "completed", "failed", "cancelled"]
 Order = Literal["asc", "desc"]
 Attributes = Mapping[str, str | float | bool]
 Record = TypeVar("Record")
+DAY_S = 24 * 60 * 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,32 @@ class Store:
     counts: Counts = Counts()
     size_bytes: int = 0
     """Bytes of the files in it."""
+    description: str = ""
+    last_active_at: float = 0.0
+    """When it was made, when something was attached to it or it was searched by its id; to the minute."""
+    expires_after_days: int | None = None
+    """Days after `last_active_at`; None: it is kept until it is deleted."""
+
+    @property
+    def expires_at(self) -> float | None:
+        return None if self.expires_after_days is None else self.last_active_at + self.expires_after_days * DAY_S
+
+
+class Place(NamedTuple):
+    """Where chunks are: one file in one store; all of the store where `file_id` is empty."""
+
+    tenant: str
+    store_id: str
+    file_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkSizes:
+    """Bounds that the caller set for the chunks of a file, in the encoder's tokens."""
+
+    most_tokens: int
+    overlap_tokens: int
+    """Told back, and not used: chunks end where the text does, and neighbours that are found are joined."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +96,44 @@ class AttachedFile:
     attributes: Attributes = field(default_factory=dict)
     error_code: RefusalCode | None = None
     """Set when it failed, and when it completed without some of its parts."""
+    error_message: str = ""
+    chunk_sizes: ChunkSizes | None = None
+    """None: the service's own."""
+
+    @property
+    def place(self) -> Place:
+        return Place(self.tenant, self.store_id, self.file_id)
+
+    def is_still(self, asked: "AttachedFile") -> bool:
+        """Whether the work on this row, as it stands now, is the work that `asked` began."""
+        return self.status == "in_progress" and all(
+            getattr(self, name) == getattr(asked, name) for name in ("created_at", "attributes", "chunk_sizes")
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How a file is to be in a store."""
+
+    attributes: Attributes | None = None
+    """None: as they are, or none."""
+    chunk_sizes: ChunkSizes | None = None
+
+    def is_met_by(self, known: AttachedFile) -> bool:
+        """Whether nothing has to be done for it."""
+        return (
+            known.status in {"in_progress", "completed"}
+            and (self.attributes is None or known.attributes == self.attributes)
+            and (self.chunk_sizes is None or known.chunk_sizes == self.chunk_sizes)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """How the work on a file ended."""
+
+    chunk_count: int = 0
+    error_code: RefusalCode | None = None
     error_message: str = ""
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from serve_app.documents.records import AttachedFile, Batch, Counts, Store
+from serve_app.documents.records import AttachedFile, Batch, Counts, Store, Wish
 from serve_app.turn import Passage, Ranking
 
 MOST_BATCHED_FILES = 2_000
@@ -85,11 +85,11 @@ class BatchCreation(Wire):
         return self
 
     @property
-    def wanted(self) -> dict[str, dict[str, str | float | bool]]:
-        """Attributes by file id."""
+    def wishes(self) -> dict[str, Wish]:
+        """By file id."""
         if self.files:
-            return {file.file_id: dict(file.attributes or {}) for file in self.files}
-        return {file_id: dict(self.attributes or {}) for file_id in self.file_ids}
+            return {file.file_id: Wish(attributes=file.attributes or {}) for file in self.files}
+        return dict.fromkeys(self.file_ids, Wish(attributes=self.attributes or {}))
 
 
 class HybridSearch(Wire):

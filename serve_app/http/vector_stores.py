@@ -120,7 +120,7 @@ def _add_batches(router: APIRouter, library: LibraryPort, authenticate: Authenti
     @router.post("/{store_id}/file_batches")
     async def create(store_id: str, request: Request, caller: Who) -> dict[str, Any]:
         asked = await read(request, BatchCreation, MAX_BODY_BYTES)
-        return batch_object(await library.attach_batch(caller.tenant, store_id, asked.wanted))
+        return batch_object(await library.attach_batch(caller.tenant, store_id, asked.wishes))
 
     @router.get("/{store_id}/file_batches/{batch_id}")
     async def get(store_id: str, batch_id: str, caller: Who) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from serve_app.adapters.catalog import Catalog
 from serve_app.adapters.memory import MemoryIndex
 from serve_app.adapters.memory_screener import MemoryScreener
 from serve_app.documents.folder import Folder
-from serve_app.documents.records import AttachedFile, Paging
+from serve_app.documents.records import AttachedFile, Paging, Wish
 from serve_app.errors import InvalidRequest, NotFound, RetrieverUnavailable
 from serve_app.ingestion import Ingestion, chunk_id
 from serve_app.library import Library, default_store_id
@@ -20,7 +20,9 @@ from serve_app.policy import GuardrailSettings
 from serve_app.ports import Chunk, Index, Query, Screener
 from serve_app.redaction import Redaction
 from serve_app.settings import RetrieverSettings
+from serve_app.shelf import Shelf
 from serve_app.turn import Caller
+from serve_app.visibility import Visibility
 from tests.unit.documents import InlineParser, bag_of_words
 
 TENANT = "ann"
@@ -166,7 +168,7 @@ async def test_a_cancelled_batch_is_not_ingested(settings: RetrieverSettings) ->
     async with opened(settings, MemoryIndex(), encode) as library:
         store = await library.ensure_default_store(TENANT)
         file = await library.create_file(TENANT, "guide.md", GUIDE, "assistants")
-        batch = await library.attach_batch(TENANT, store.id, {file.id: {}})
+        batch = await library.attach_batch(TENANT, store.id, {file.id: Wish()})
         await encode.arrived.wait()
         await library.cancel_batch(TENANT, store.id, batch.id)
         gate.set()
@@ -181,12 +183,12 @@ async def test_an_index_that_stays_away_fails_the_file_and_says_what_to_do(
     catalog, folder = Catalog(settings.catalog_url), Folder(tmp_path / "files")
     await catalog.open()
     await folder.put("file-1", GUIDE)
-    await catalog.add_file(tenant=TENANT, file_id="file-1", name="a.md", purpose="assistants", size=1, sha256="0" * 64)
-    store = await catalog.add_store(TENANT, "s", {})
-    work = await catalog.attach(TENANT, store.id, "file-1", {})
+    await catalog.files.add(tenant=TENANT, file_id="file-1", name="a.md", purpose="assistants", size=1, sha256="0" * 64)
+    store = await catalog.stores.add(TENANT, "s", {})
+    [work] = (await catalog.places.attach(TENANT, store.id, {"file-1": Wish()})).works
     ingestion = Ingestion(
         catalog=catalog,
-        index=AbsentIndex(),
+        shelf=Shelf(catalog, AbsentIndex(), Visibility()),
         encode=bag_of_words,
         inspect=None,
         parser=InlineParser(),
@@ -194,7 +196,7 @@ async def test_an_index_that_stays_away_fails_the_file_and_says_what_to_do(
         retries_s=(0, 0),
     )
     await ingestion.ingest(work)
-    failed = await catalog.get_attached(TENANT, store.id, "file-1")
+    failed = await catalog.places.get(TENANT, store.id, "file-1")
     await catalog.close()
     assert (failed.status, failed.error_code) == ("failed", "server_error")
     assert "attach the file again" in failed.error_message

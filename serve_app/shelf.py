@@ -1,0 +1,107 @@
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve_app.adapters.catalog import Catalog
+from serve_app.documents.records import AttachedFile, Place, Settled
+from serve_app.errors import Unavailable
+from serve_app.ports import Chunk, Index
+from serve_app.visibility import Visibility
+
+logger = logging.getLogger(__name__)
+
+
+class Abandoned(Exception):
+    """The work on a file is not wanted any more: it was taken out of its store, or is wanted otherwise."""
+
+
+class Shelf:
+    """Chunks in the index, in step with what the catalog says of their files.
+
+    The catalog hides a file before the index gets the first of its chunks, and before it loses the first. So whatever
+    a crash leaves behind is known and hidden, and `sweep` removes it.
+    """
+
+    def __init__(self, catalog: Catalog, index: Index, visibility: Visibility) -> None:
+        self._catalog = catalog
+        self._index = index
+        self._visibility = visibility
+        self._under_way: dict[Place, AttachedFile] = {}
+        # Between asking whether a file is wanted and writing its chunks nobody may remove it.
+        self._writing = asyncio.Lock()
+
+    async def open(self) -> None:
+        self._visibility.hide(*await self._catalog.places.hidden())
+
+    async def begin(self, work: AttachedFile) -> None:
+        """Its chunks come, and none is found before `complete`. Raises Abandoned."""
+        async with self._writing:
+            running = self._under_way.get(work.place)
+            if running and running is not work and running.is_still(work):
+                raise Abandoned
+            left = [at for at in (Place(work.tenant, work.store_id), work.place) if self._visibility.hides(at)]
+            if left and not await self._catalog.places.is_wanted(work):
+                raise Abandoned
+            for place in left:
+                await self._clear(place)
+            if not await self._catalog.places.begin(work):
+                raise Abandoned
+            self._visibility.hide(work.place)
+            self._under_way[work.place] = work
+        await self._visibility.searched()  # searches that began before do not know that it is hidden
+
+    async def add(self, work: AttachedFile, chunks: Sequence[Chunk], embeddings: NDArray[np.float32]) -> None:
+        """Raises Abandoned."""
+        async with self._writing:
+            if not await self._catalog.places.is_wanted(work):
+                raise Abandoned
+            await self._index.upsert(chunks, embeddings)
+
+    async def complete(self, work: AttachedFile, ended: Settled) -> None:
+        """The file is found from now on, and those of its name that came before are not. Raises Abandoned."""
+        async with self._writing:
+            superseded = await self._catalog.places.complete(work, ended)
+            if superseded is None:
+                raise Abandoned
+            self._visibility.switch(work.place, superseded)
+        await self._visibility.searched()
+        for place in superseded:
+            await self.sweep(place)
+
+    async def end(self, work: AttachedFile) -> None:
+        """Work on it has ended, however: what is left of it and hidden goes."""
+        if self._under_way.get(work.place) is work:
+            del self._under_way[work.place]
+        await self.sweep(work.place)
+
+    async def remove(self, *places: Place) -> None:
+        """What the catalog does not know any more is not found from now on, and then removed."""
+        self._visibility.hide(*places)
+        for place in places:
+            await self.sweep(place)
+
+    async def sweep(self, place: Place) -> None:
+        """Remove what is hidden, unless it is on its way. Where the index is away it stays hidden, and for later."""
+        try:
+            async with self._writing:
+                running = self._under_way.get(place)
+                if self._visibility.hides(place) and not (running and await self._catalog.places.is_wanted(running)):
+                    await self._clear(place)
+        except Unavailable as exc:
+            logger.warning("chunks of %s are hidden in %s, but not yet removed: %s", place.file_id, place.store_id, exc)
+
+    @property
+    def hidden(self) -> tuple[Place, ...]:
+        return self._visibility.hidden
+
+    async def sweep_all(self) -> None:
+        for place in self.hidden:
+            await self.sweep(place)
+
+    async def _clear(self, place: Place) -> None:
+        await self._index.delete(place.tenant, place.store_id, place.file_id or None)
+        await self._catalog.places.cleared(place)
+        self._visibility.switch(place)
