@@ -53,18 +53,27 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """What the classifier model is given to load."""
+    """What the models of the repository are given to load."""
 
     encoder: Path
     heads: Path
     threads: int = 2
+    reranker: Path | None = None
+    """Folder of a cross-encoder in ONNX; without it there is no model `reranker`."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("classifier", "reranker") if self.reranker else ("classifier",)
 
     def variables(self) -> dict[str, str]:
-        return {
+        given = {
             "MANTA_ENCODER_PATH": str(self.encoder),
             "MANTA_HEADS_PATH": str(self.heads),
             "MANTA_ENCODER_THREADS": str(self.threads),
         }
+        if self.reranker:
+            given |= {"MANTA_RERANKER_PATH": str(self.reranker), "MANTA_RERANKER_THREADS": str(self.threads)}
+        return given
 
 
 class TritonServer:
@@ -174,6 +183,8 @@ class TritonServer:
         return [
             str(self.environment.executable),
             f"--model-repository={self.repository}",
+            "--model-control-mode=explicit",
+            *(f"--load-model={name}" for name in self.model.names),
             f"--backend-directory={self.environment.backends}",
             f"--backend-config=python,shm-region-prefix-name={self._shared_memory}",
             f"--grpc-address={HOST}",

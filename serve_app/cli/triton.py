@@ -28,6 +28,14 @@ def triton(
     heads: Annotated[
         Path, typer.Option(exists=True, dir_okay=False, help="File of trained heads.", show_default="the shipped ones")
     ] = SHIPPED,
+    reranker: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder of a cross-encoder (model.onnx, tokenizer.json, config.json) to serve beside it.",
+        ),
+    ] = None,
 ) -> None:
     """Serve the classifier with NVIDIA Triton on 127.0.0.1 until Ctrl-C, for `classifier.backend: triton`.
 
@@ -40,7 +48,9 @@ def triton(
     try:
         _make_environment()
         folder = encoder.ensure(encoder_root.resolve())
-        model = Model(encoder=folder, heads=heads.resolve(), threads=threads)
+        model = Model(
+            encoder=folder, heads=heads.resolve(), threads=threads, reranker=reranker.resolve() if reranker else None
+        )
         _serve(TritonServer(model, ports=Ports(grpc=grpc_port, http=http_port, metrics=metrics_port)))
     except ClassifierUnavailable as exc:
         typer.echo(f"manta triton: {exc}", err=True)

@@ -1,0 +1,100 @@
+"""A cross-encoder exported to ONNX: a question and passages in, a probability for each passage out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+BATCH = 16
+"""Pairs in one run of the graph: bounds the memory, and what is padded to the longest of a batch."""
+MAX_CHARS = 16_384
+"""Cut before tokenising, as the encoder does: no cross-encoder reads so much, and tokenising it costs."""
+
+DEFAULT_TOKENS = 512
+"""Of a model that does not say how much it reads."""
+
+
+class CrossEncoder:
+    """Reads pairs. Longer ones than `max_tokens` are cut, the end of the longer text first, as vLLM does."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        """`path` holds `tokenizer.json`, `config.json`, and `model.onnx` or `onnx/model.onnx`: what Hugging Face's own
+        exports look like. The graph takes `input_ids`, `attention_mask`, perhaps `token_type_ids` (batch, length), and
+        gives one logit for each pair. FileNotFoundError and ValueError name what is not so.
+        """
+        self._session = onnxruntime.InferenceSession(str(_graph(path)), _options(threads), ["CPUExecutionProvider"])
+        self._names = {given.name for given in self._session.get_inputs()}
+        if not {"input_ids", "attention_mask"} <= self._names <= {"input_ids", "attention_mask", "token_type_ids"}:
+            raise ValueError(
+                f"reranker: {_graph(path)} takes {', '.join(sorted(self._names))}; export it for text classification"
+            )
+        config = json.loads(_present(path / "config.json").read_text())
+        self._padding = int(config.get("pad_token_id") or 0)
+        self._tokenizer = Tokenizer.from_file(str(_present(path / "tokenizer.json")))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(_max_tokens(path, config), strategy="longest_first")
+        if (width := self._logits([self._tokenizer.encode("", "")]).shape) != (1, 1):
+            raise ValueError(f"reranker: {_graph(path)} gives {width} for one pair, not one logit; it is no reranker")
+
+    def read(self, question: str, passages: Sequence[str]) -> NDArray[np.float32]:
+        """Shape (len(passages),): the logistic function of each logit."""
+        pairs = [self._tokenizer.encode(question[:MAX_CHARS], passage[:MAX_CHARS]) for passage in passages]
+        logits = np.zeros(len(pairs), dtype=np.float32)
+        # Pairs of like length share a batch: each is padded to its longest.
+        order = sorted(range(len(pairs)), key=lambda position: len(pairs[position]))
+        for start in range(0, len(order), BATCH):
+            positions = order[start : start + BATCH]
+            logits[positions] = self._logits([pairs[position] for position in positions])[:, 0]
+        # As `exp` overflows for a large one and `tanh` does not.
+        return np.asarray((1 + np.tanh(logits / 2)) / 2, dtype=np.float32)
+
+    def _logits(self, pairs: Sequence[Encoding]) -> NDArray[np.float32]:
+        width = max(len(pair) for pair in pairs)
+        given: Mapping[str, NDArray[np.int64]] = {
+            "input_ids": np.full((len(pairs), width), self._padding, dtype=np.int64),
+            "attention_mask": np.zeros((len(pairs), width), dtype=np.int64),
+            "token_type_ids": np.zeros((len(pairs), width), dtype=np.int64),
+        }
+        for row, pair in enumerate(pairs):
+            given["input_ids"][row, : len(pair)] = pair.ids
+            given["attention_mask"][row, : len(pair)] = 1
+            given["token_type_ids"][row, : len(pair)] = pair.type_ids
+        wanted = {name: given[name] for name in self._names}
+        return np.asarray(self._session.run(None, wanted)[0], dtype=np.float32)
+
+
+def _graph(path: Path) -> Path:
+    nested = path / "onnx" / "model.onnx"
+    return nested if nested.is_file() else _present(path / "model.onnx")
+
+
+def _present(file: Path) -> Path:
+    if not file.is_file():
+        raise FileNotFoundError(f"reranker: {file} is missing; export a cross-encoder to ONNX into {file.parent}")
+    return file
+
+
+def _max_tokens(path: Path, config: Mapping[str, Any]) -> int:
+    """The lesser of what the tokenizer's settings say the model reads and of what its positions allow."""
+    file = path / "tokenizer_config.json"
+    settings = json.loads(file.read_text()) if file.is_file() else {}
+    # A tokenizer without a limit says 10 ** 30.
+    limit = min(int(settings.get("model_max_length") or DEFAULT_TOKENS), DEFAULT_TOKENS * 64)
+    positions = int(config.get("max_position_embeddings") or limit)
+    if "roberta" in config.get("model_type", ""):
+        positions -= int(config.get("pad_token_id") or 0) + 1  # Its positions begin behind the padding's own.
+    return min(limit, positions)
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning threads would burn the cores that the classifier waits for.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
