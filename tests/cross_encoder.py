@@ -12,8 +12,11 @@ Logits = Callable[[str, list[str]], NDArray[np.float64]]
 """What the checkpoint itself, in PyTorch, says of each pair of the question and a text."""
 
 
-def make(folder: Path) -> Logits:
-    """Write the checkpoint: config.json, model.safetensors, model.onnx, tokenizer.json and its settings."""
+def make(folder: Path, labels: int = 1) -> Logits:
+    """Write the checkpoint: config.json, model.safetensors, model.onnx, tokenizer.json and its settings.
+
+    With more than one label it is a classifier of pairs, and no reranker.
+    """
     import torch
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
@@ -32,7 +35,7 @@ def make(folder: Path) -> Logits:
         num_attention_heads=2,
         intermediate_size=128,
         max_position_embeddings=MAX_TOKENS,
-        num_labels=1,
+        num_labels=labels,
         pad_token_id=tokenizer.pad_token_id,
         initializer_range=0.3,  # Far more than a model is trained from: scores must differ between texts.
     )

@@ -21,7 +21,7 @@ import pytest
 from deployments.triton.server import Model, Ports, TritonServer
 from serve_app.adapters.triton_reranker import TritonReranker
 from serve_app.adapters.vllm_reranker import VllmReranker
-from serve_app.errors import RerankerUnavailable
+from serve_app.errors import ClassifierUnavailable, RerankerUnavailable
 from serve_app.turn import Passage
 from tests import cross_encoder
 from tests.cross_encoder import Logits
@@ -233,3 +233,11 @@ async def answered(client: CrossEncoder, seconds: float) -> None:
                 return
             except RerankerUnavailable:
                 await asyncio.sleep(0.02)
+
+
+@pytest.mark.triton
+def test_a_server_without_the_cross_encoder_it_is_to_serve_names_the_file(triton_model: Model, tmp_path: Path) -> None:
+    model = Model(encoder=triton_model.encoder, heads=triton_model.heads, reranker=tmp_path / "absent")
+    server = TritonServer(model, log=tmp_path / "triton.log")
+    with pytest.raises(ClassifierUnavailable, match=r"absent/model\.onnx is missing"):
+        server.__enter__()
