@@ -60,16 +60,16 @@ class ClassifierSettings(Section):
 class RerankerSettings(Section):
     backend: Literal["embedded", "vllm", "triton", "off"] = "embedded"
     """embedded: a small model on what the two searches say, in this process; vllm: a cross-encoder behind `/v1/rerank`
-    (vLLM, Cohere, Jina, Infinity, llama.cpp); triton: a cross-encoder on Triton."""
+    (vLLM, Cohere, Jina, llama.cpp); triton: a cross-encoder on Triton."""
     url: str = ""
-    """vllm: http(s)://host:port of the server; triton: host:port of its gRPC."""
+    """vllm: http(s)://host:port of the server, a path in place of `/v1`; triton: host:port of its gRPC."""
     model: str = "reranker"
     """Name of the model on that server."""
     key_env: str | None = None
     """vllm: environment variable with the server's key."""
     scores: Literal["probabilities", "logits"] = "probabilities"
-    """vllm: what the server answers. logits: the model has no sigmoid at its end (ms-marco's cross-encoders, all on
-    llama.cpp), and Manta applies it."""
+    """vllm: what the server answers. logits: there is no sigmoid at the model's end (ms-marco's cross-encoders on vLLM,
+    BERT's kind on llama.cpp), and Manta applies it."""
     candidates: int = Field(default=50, gt=0, le=200)
     """Passages read beside the question; no other can be found. A server's time grows with them and with their length
     (a chunk has up to 250 tokens): measure a call on yours, and take as many as fit into half of `deadline_ms`."""

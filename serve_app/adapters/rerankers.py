@@ -9,7 +9,7 @@ from serve_app.settings import RerankerSettings
 def reranker_of(settings: RerankerSettings) -> Reranker | None:
     """None where the index's own ranking stands.
 
-    Raises ValueError where the config names a variable that is not set. A server that is not there is no error: a
+    Raises ValueError where the config names a variable that holds no key. A server that is not there is no error: a
     search goes on without it, and finds it when it comes.
     """
     deadline_s = settings.deadline_ms / 1000
@@ -34,4 +34,7 @@ def _key(settings: RerankerSettings) -> str | None:
     key = os.environ.get(settings.key_env, "").strip()
     if not key:
         raise ValueError(f"retriever.reranker.key_env: the environment variable {settings.key_env!r} is not set")
+    if not key.isascii() or not key.isprintable():
+        # httpx would refuse it too, with the key in its message.
+        raise ValueError(f"retriever.reranker.key_env: {settings.key_env!r} holds characters that no header can carry")
     return key

@@ -1,4 +1,4 @@
-"""A cross-encoder behind `POST /v1/rerank`: vLLM's, and what speaks the same (Cohere, Jina, Infinity, llama.cpp)."""
+"""A cross-encoder behind `POST /v1/rerank`: vLLM's, and what speaks the same (Cohere, Jina, llama.cpp)."""
 
 import asyncio
 import math
@@ -39,10 +39,13 @@ class VllmReranker:
     def __init__(
         self, url: str, model: str, deadline_s: float, *, key: str | None = None, logits: bool = False
     ) -> None:
-        """`url` is http(s)://host:port. `deadline_s` limits each call. `logits`: the server's scores are mapped to
-        probabilities by the logistic function; without it a score outside [0, 1] is an error.
+        """`url` is http(s)://host:port; a path in it stands in place of `/v1`. `deadline_s` limits each call.
+
+        `logits`: the server's scores are mapped to probabilities by the logistic function; without it a score outside
+        [0, 1] is an error.
         """
-        self.url = f"{url.rstrip('/')}/v1/rerank"
+        root = httpx.URL(url)
+        self.url = root.copy_with(path=f"{root.path.rstrip('/') or '/v1'}/rerank")
         self.model = model
         self.deadline_s = deadline_s
         self.logits = logits

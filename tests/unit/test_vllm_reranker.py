@@ -269,6 +269,28 @@ def test_a_key_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch, value: 
         reranker_of(settings(key_env="RERANKER_KEY"))
 
 
+def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANKER_KEY", "sk-first\nsk-second")
+    with pytest.raises(ValueError, match="'RERANKER_KEY' holds characters") as caught:
+        reranker_of(settings(key_env="RERANKER_KEY"))
+    assert "sk-" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        ("http://host:8000", "http://host:8000/v1/rerank"),
+        ("http://host:8000/", "http://host:8000/v1/rerank"),
+        ("https://api.example.com/v2", "https://api.example.com/v2/rerank"),
+        ("https://api.example.com/llm/v1/", "https://api.example.com/llm/v1/rerank"),
+    ],
+)
+def test_a_path_stands_in_place_of_the_version(url: str, asked: str) -> None:
+    client = reranker_of(settings(url=url))
+    assert isinstance(client, VllmReranker)
+    assert str(client.url) == asked
+
+
 @pytest.mark.parametrize("backend", ["vllm", "triton"])
 @pytest.mark.parametrize("url", ["", "host", "ftp://host:1", "http://", "grpc://host:8001", "http://a b"])
 def test_a_url_that_the_backend_cannot_reach_is_refused(backend: str, url: str) -> None:
