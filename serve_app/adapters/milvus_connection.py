@@ -47,7 +47,8 @@ def release(settings: MilvusSettings) -> None:
 
 
 def tell_ignored(settings: MilvusSettings) -> None:
-    if settings.is_lite and (ignored := [name for name in SERVER_ONLY if name in settings.model_fields_set]):
+    plain = MilvusSettings()
+    if settings.is_lite and (ignored := [n for n in SERVER_ONLY if getattr(settings, n) != getattr(plain, n)]):
         logger.warning("Milvus Lite at %s ignores %s: they are for a server", settings.uri, ", ".join(ignored))
 
 
@@ -61,10 +62,13 @@ def reason(exc: Exception) -> str:
 def _address(settings: MilvusSettings, token: str) -> dict[str, Any]:
     # Channels to one address share their subchannels and with them the pause after a failure, which grows to two
     # minutes: with a pool of its own, a new channel reaches a server that is back.
-    address: dict[str, Any] = {"grpc_options": {"grpc.use_local_subchannel_pool": 1}}
+    options = {"grpc.use_local_subchannel_pool": 1}
+    address: dict[str, Any] = {"grpc_options": options}
     if settings.is_lite:
         path = asset(settings.uri)
         path.parent.mkdir(parents=True, exist_ok=True)
+        # pymilvus asks an idle connection every ten seconds whether it lives; Lite's server closes it for that.
+        options["grpc.keepalive_time_ms"] = 2**31 - 1
         return address | {"uri": str(path)}
     if settings.ca_pem_path:
         address["server_pem_path"] = str(asset(settings.ca_pem_path))

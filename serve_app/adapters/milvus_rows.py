@@ -29,6 +29,8 @@ BYTES = {
     "subject": 1_024,
 }
 """Most bytes of each text field; Milvus refuses rows beyond."""
+PLAIN = frozenset({"pk", "ordinal", "page", "until", *BYTES} - {"body"})
+"""Columns that hold what a chunk is; the others are made of them."""
 OUTPUT = ["chunk", "file_id", "source", "title", "heading", "text", "page", "ordinal", "$meta"]
 
 

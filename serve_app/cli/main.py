@@ -8,6 +8,7 @@ from serve_app.cli.heads import heads_app
 from serve_app.cli.ingest import ingest
 from serve_app.cli.keys import keys_app
 from serve_app.cli.manifests import manifests_app
+from serve_app.cli.migrate import migrate
 from serve_app.cli.pii import pii_app
 from serve_app.cli.purge import purge
 from serve_app.cli.redact import redact
@@ -29,6 +30,7 @@ app.command()(screen)
 app.command()(redact)
 app.command()(redteam)
 app.command()(purge)
+app.command()(migrate)
 app.command()(triton)
 app.add_typer(eval_app, name="eval", help="Measure the running service.")
 app.add_typer(stores_app, name="stores", help="List, show and delete vector stores.")
