@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from serve_app.errors import ClassifierUnavailable, ContextLengthExceeded, InvalidRequest
 from serve_app.events import Delta, Events, Finished
 from serve_app.evidence import Candidate, candidates, chosen
-from serve_app.quotation import quoted
+from serve_app.playbook import is_of
+from serve_app.quotation import quoted, quoted_whole
 from serve_app.settings import ExtractiveSettings
 from serve_app.standalone import standalone
 from serve_app.turn import Passage, Turn
@@ -73,6 +74,8 @@ class ExtractiveEngine:
     async def _answer(self, turn: Turn, passages: Sequence[Passage]) -> str:
         if not turn.grounded_by_retrieval and not passages:
             return SEARCH_FAILED if "retriever" in turn.degraded else NOT_SEARCHED
+        if turn.grounding.playbook and passages and is_of(passages[0], turn.grounding.playbook):
+            return quoted_whole(passages[0].text, 1, len(turn.passages))
         found = candidates(standalone(turn.messages), passages)
         meanings = await self._meanings(turn, found)
         picked = chosen(found, meanings, self.settings.max_sentences)

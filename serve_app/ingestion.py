@@ -14,8 +14,9 @@ from serve_app.documents.folder import Folder
 from serve_app.documents.parser import Parsed, Parser
 from serve_app.documents.records import AttachedFile, Settled
 from serve_app.errors import InvalidRequest, ScreenerUnavailable, Unavailable
+from serve_app.playbook import filed
 from serve_app.ports import Chunk
-from serve_app.redaction import Redaction, treatment
+from serve_app.redaction import Redaction, Treatment, treatment
 from serve_app.shelf import Abandoned, Shelf
 from serve_app.sight import Terms
 
@@ -92,7 +93,7 @@ class Ingestion:
         await self._index(work, parsed)
 
     async def _index(self, work: AttachedFile, parsed: Parsed) -> None:
-        wanted = [(at, one) for at, one in enumerate(await self._redacted(work, parsed.excerpts)) if one is not None]
+        wanted = [(at, one) for at, one in enumerate(await self._filed(work, parsed.excerpts)) if one is not None]
         await self.shelf.begin(work)
         for start in range(0, len(wanted), INDEXED_AT_ONCE):
             batch = wanted[start : start + INDEXED_AT_ONCE]
@@ -107,9 +108,16 @@ class Ingestion:
         code: RefusalCode | None = "invalid_file" if partly else None
         await self.shelf.complete(work, Settled(chunk_count=len(wanted), error_code=code, error_message=partly))
 
-    async def _redacted(self, work: AttachedFile, excerpts: Sequence[Excerpt]) -> Sequence[Excerpt | None]:
+    async def _filed(self, work: AttachedFile, excerpts: Sequence[Excerpt]) -> Sequence[Excerpt | None]:
+        """As the store takes them: redacted, and named where it holds a playbook."""
+        metadata = (await self.catalog.stores.get(work.tenant, work.store_id)).metadata
+        treated = await self._redacted(work, excerpts, treatment(metadata))
+        return [one and filed(one, metadata, work.attributes) for one in treated]
+
+    async def _redacted(
+        self, work: AttachedFile, excerpts: Sequence[Excerpt], how: Treatment
+    ) -> Sequence[Excerpt | None]:
         """Raises Unavailable, and with it nothing is indexed: what could not be screened must not be found."""
-        how = treatment((await self.catalog.stores.get(work.tenant, work.store_id)).metadata)
         if how == "off":
             return excerpts
         if self.redaction is None:

@@ -177,6 +177,8 @@ class Pipeline:
 
     def _is_grounded(self, turn: Turn) -> bool:
         wanted = turn.grounding.wanted
+        if turn.grounding.playbook:
+            return True
         return self.router.grounds_by_default(turn.model) if wanted is None else wanted
 
     @contextmanager

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from serve_app.errors import ContextLengthExceeded
 from serve_app.history import INSTRUCTING, trimmed
+from serve_app.playbook import is_of
 from serve_app.settings import ModelSettings, RetrieverSettings
 from serve_app.token_estimate import estimated_tokens
 from serve_app.turn import Message, Passage, Turn
@@ -55,18 +57,25 @@ def fitted(turn: Turn, room: Room) -> Turn:
     """The turn with as many of its best passages as fit, and a conversation that leaves them room.
 
     It is `degraded` by "history" where messages had to go. A turn for which nothing was searched is left alone: an
-    engine refuses what is too long for it, as OpenAI does.
+    engine refuses what is too long for it, as OpenAI does. Raises ContextLengthExceeded where a playbook's entry does
+    not fit: half a procedure is worse than none.
     """
     if not turn.grounded_by_retrieval:
         return turn
-    wanted = fitting(turn.passages, room.sources_tokens, room.count)
+    entry = _entry_tokens(turn, room.count)
+    wanted = fitting(turn.passages, entry + room.sources_tokens, room.count)
     free = room.context_tokens - _spoken_for(turn, room)
-    kept = min(_sources_tokens(wanted, room.count), int(SOURCES_SHARE * room.context_tokens))
+    kept = max(entry, min(_sources_tokens(wanted, room.count), int(SOURCES_SHARE * room.context_tokens)))
     if room.trims and turn.operation == "chat":
         messages = trimmed(turn.messages, lambda shorter: _tokens(shorter, room.count) + kept <= free)
         if messages != turn.messages:
             turn = turn.asking(messages).without("history")
     passages = fitting(wanted, free - _tokens(turn.messages, room.count), room.count)
+    if entry and not passages:
+        raise ContextLengthExceeded(
+            f"manta.playbook: {turn.grounding.playbook!r} has about {entry} tokens and does not fit the "
+            f"{room.context_tokens} of this model; split the entry, or choose a model with a longer context"
+        ).at("manta.playbook")
     return replace(turn, passages=passages)
 
 
@@ -98,8 +107,23 @@ def render(turn: Turn) -> tuple[Message, ...]:
     last = next((n for n in reversed(range(len(messages))) if messages[n].role == "user"), None)
     if last is None:
         return _instructed(messages, f"{INSTRUCTIONS}\n\n{sources}")
-    messages[last] = replace(messages[last], text=f"{sources}\n\nQuestion: {messages[last].text}")
+    messages[last] = replace(messages[last], text=f"{sources}\n\n{_lead(turn)}: {messages[last].text}")
     return _instructed(messages, INSTRUCTIONS)
+
+
+def _lead(turn: Turn) -> str:
+    """The user chose the playbook by its name: that is what gives it a say, and not what stands in it."""
+    return "Question, to be answered the way [1] describes" if _has_entry(turn) else "Question"
+
+
+def _has_entry(turn: Turn) -> bool:
+    name = turn.grounding.playbook
+    return bool(name and turn.passages) and is_of(turn.passages[0], name)
+
+
+def _entry_tokens(turn: Turn, count: Callable[[str], int]) -> int:
+    """Of the playbook's entry; 0 where none was asked for, or it was withheld."""
+    return _source_tokens(turn.passages[0], count) if _has_entry(turn) else 0
 
 
 def source(number: int, passage: Passage) -> str:

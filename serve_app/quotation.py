@@ -26,6 +26,7 @@ ANNOUNCEMENT = re.compile(
 """It says what the text is about to answer, not the answer."""
 COMMAND = re.compile(r"[`~]{3,}\s*(?:\w|\n\s*\$ )")
 """A code block that says its language or opens with a prompt; the others are mostly output."""
+CODE = re.compile(r"^(`{3,}|~{3,}).*?^\1|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 VERDICT = re.compile(r"\W*(?:yes|no)\b", re.IGNORECASE)
 DEPENDENT = re.compile(
     r"\W*(?:for (?:example|instance)|however|therefore|thus|hence|otherwise|in (?:this|that|these|such) cases?|"
@@ -123,6 +124,20 @@ def quoted(picked: Sequence[Run], passages: int) -> str:
     return "\n\n".join(_run(number, units, passages) for number, units in picked)
 
 
+def quoted_whole(text: str, number: int, passages: int) -> str:
+    """All of a passage with its marker."""
+    code = [match.span() for match in CODE.finditer(text)]
+    spaced = MARKER_LIKE.sub(
+        lambda m: m[0] if any(start <= m.start() < end for start, end in code) else _spaced(m, passages), text
+    )
+    return spaced + _closing(spaced) + f"[{number}]"
+
+
+def _closing(text: str) -> str:
+    """On the last line of a code block or a table a marker would break the Markdown."""
+    return "\n\n" if text.endswith(("```", "~~~", "|")) else " "
+
+
 def _run(number: int, units: Sequence[Unit], passages: int) -> str:
     parts: list[str] = []
     before: Unit | None = None
@@ -132,9 +147,8 @@ def _run(number: int, units: Sequence[Unit], passages: int) -> str:
         parts.append(_table_head(unit.head) if unit.head and not continued else "")
         parts.append(unit.text if unit.kind == "code" else MARKER_LIKE.sub(lambda m: _spaced(m, passages), unit.text))
         before = unit
-    # On the last line of a code block or a table the marker would break the Markdown.
-    apart = units[-1].kind == "row" or units[-1].text.endswith(("```", "~~~"))
-    return "".join(parts) + ("\n\n" if apart else " ") + f"[{number}]"
+    apart = "\n\n" if units[-1].kind == "row" else _closing(units[-1].text)
+    return "".join(parts) + apart + f"[{number}]"
 
 
 def _table_head(row: str) -> str:

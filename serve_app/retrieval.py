@@ -1,12 +1,13 @@
 import asyncio
 from dataclasses import dataclass
 
+from serve_app import playbook
 from serve_app.errors import RetrieverUnavailable
 from serve_app.ports import Query, Retriever
 from serve_app.selection import SPARE, selected
 from serve_app.settings import RetrieverSettings
 from serve_app.standalone import standalone
-from serve_app.turn import Turn
+from serve_app.turn import Found, Passage, Turn
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Retrieval:
     async def ground(self, turn: Turn) -> Turn:
         """The turn with its passages, or `degraded` by "retriever" when none could be had in time.
 
-        Raises what the caller can act on: a filter that cannot be read, a store that is not theirs.
+        The entry of a playbook that it names stands first, whole. Raises what the caller can act on: a filter that
+        cannot be read, a store that is not theirs, a name that no entry has.
         """
         top_k = turn.grounding.top_k or self.settings.top_k
         query = Query.of(
@@ -33,9 +35,17 @@ class Retrieval:
         )
         try:
             async with asyncio.timeout(min(self.settings.deadline_ms / 1000, turn.seconds_left)):
-                found = await self.retriever.search(query)
+                named = await self._named(turn, query)
+                # With retrieval refused, the entry that was asked for by its name is all there is to read.
+                found = Found() if turn.grounding.wanted is False else await self.retriever.search(query)
         except (TimeoutError, RetrieverUnavailable):
             return turn.without("retriever")
         for part in found.degraded:
             turn = turn.without(part)
-        return turn.grounded(selected(found.passages, top_k, self.settings.min_score))
+        floor = max(self.settings.min_score, turn.grounding.min_score or 0)
+        others = [one for one in found.passages if not playbook.is_of(one, turn.grounding.playbook)]
+        return turn.grounded((*named, *selected(others, top_k, floor)))
+
+    async def _named(self, turn: Turn, query: Query) -> tuple[Passage, ...]:
+        name = turn.grounding.playbook
+        return (await playbook.entry(self.retriever.search, query, name),) if name else ()

@@ -74,11 +74,15 @@ def _one(run: Sequence[Passage]) -> Passage:
     if len(run) == 1:
         return run[0]
     ordered = sorted(run, key=lambda passage: passage.ordinal or 0)
-    judged = [passage.suspicion for passage in ordered if passage.suspicion is not None]
     return replace(
         ordered[0],
         text="\n".join(passage.text for passage in ordered),
         score=max(passage.score for passage in ordered),
-        # A stretch nobody judged makes the whole unjudged.
-        suspicion=max(judged) if len(judged) == len(ordered) else None,
+        suspicion=joined_suspicion(ordered),
     )
+
+
+def joined_suspicion(parts: Sequence[Passage]) -> float | None:
+    """The worst of the parts; a stretch nobody judged makes the whole unjudged."""
+    judged = [passage.suspicion for passage in parts if passage.suspicion is not None]
+    return max(judged) if len(judged) == len(parts) else None

@@ -142,6 +142,8 @@ class Grounding:
     filters: Mapping[str, Any] | None = None
     """OpenAI's comparison/compound filter, as sent. It can narrow what the tenant sees, never widen it."""
     ranking: Ranking = Ranking()
+    min_score: float | None = None
+    """Least relevance of a passage, where the caller wants more than the service does."""
     playbook: str = ""
     """Name of an entry of a playbook store that the answer is to follow; empty for none."""
 

@@ -44,14 +44,16 @@ def _read_line(line: str, fallback: str) -> Document:
     if text is None or not text.strip():
         raise Refusal("no text; a line needs a non-empty string in `text`, `content` or `body`")
     source = _source(fields) or fallback
-    document = read_markdown(text, source, _string(fields, "title") or PurePosixPath(source).stem)
+    document = read_markdown(
+        text, source, _string(fields, "title") or _string(fields, "name") or PurePosixPath(source).stem
+    )
     if not document.blocks:
         raise Refusal("no text; it holds only markup")
     return Document(
         source=source,
-        title=_string(fields, "title") or document.title,
+        title=_string(fields, "title") or _string(fields, "name") or document.title,
         blocks=document.blocks,
-        attributes={name: _string(fields, name)[:LONGEST] for name in ("id", "url") if _string(fields, name)}
+        attributes={name: _string(fields, name)[:LONGEST] for name in ("id", "url", "name") if _string(fields, name)}
         | _terms(fields),
     )
 

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from serve_app.errors import BodyTooLarge, InvalidRequest
-from serve_app.http.wire import ChatMessage, ChatRequest, CompletionRequest
+from serve_app.http.vector_store_wire import RankingOptions
+from serve_app.http.wire import ChatMessage, ChatRequest, CompletionRequest, MantaOptions
 from serve_app.turn import Caller, Grounding, Message, Turn
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -64,7 +65,6 @@ def chat_turn(asked: ChatRequest, caller: Caller, turn_id: str, deadline_s: floa
 
 
 def completion_turn(asked: CompletionRequest, caller: Caller, turn_id: str, deadline_s: float) -> Turn:
-    wanted = asked.manta.retrieval
     return Turn(
         id=turn_id,
         caller=caller,
@@ -74,7 +74,7 @@ def completion_turn(asked: CompletionRequest, caller: Caller, turn_id: str, dead
         stream=bool(asked.stream),
         parameters={name: value for name, value in parameters(asked).items() if name != "suffix"},
         session=asked.manta.session,
-        grounding=Grounding(stores=asked.manta.stores, wanted=wanted, top_k=asked.manta.top_k),
+        grounding=own_grounding(asked.manta),
         expires_at=time.time() + deadline_s,
     )
 
@@ -97,7 +97,7 @@ def grounding(asked: ChatRequest, searches: list[dict[str, Any]]) -> Grounding:
     """OpenAI's `file_search` tool and the `manta` field say the same thing; the tool is the standard, so it wins."""
     ours = asked.manta
     if not searches:
-        return Grounding(stores=ours.stores, wanted=ours.retrieval, top_k=ours.top_k, filters=ours.filters)
+        return own_grounding(ours)
     search = searches[0]
     if unknown := search.keys() - FILE_SEARCH_FIELDS:
         raise InvalidRequest(f"tools: file_search has no field {sorted(unknown)[0]!r}").at("tools")
@@ -106,4 +106,30 @@ def grounding(asked: ChatRequest, searches: list[dict[str, Any]]) -> Grounding:
         raise InvalidRequest("tools: file_search.vector_store_ids must be a list of ids").at("tools")
     if top_k is not None and not (isinstance(top_k, int) and 0 < top_k <= 50):
         raise InvalidRequest(f"tools: file_search.max_num_results must be 1 to 50 (got {top_k!r})").at("tools")
-    return Grounding(stores=tuple(stores), wanted=True, top_k=top_k, filters=search.get("filters"))
+    options = ranking_options(search.get("ranking_options"))
+    return Grounding(
+        stores=tuple(stores),
+        wanted=True,
+        top_k=top_k,
+        filters=search.get("filters"),
+        ranking=options.ranking,
+        min_score=options.score_threshold,
+        playbook=ours.playbook.strip(),
+    )
+
+
+def own_grounding(asked: MantaOptions) -> Grounding:
+    return Grounding(
+        stores=asked.stores,
+        wanted=asked.retrieval,
+        top_k=asked.top_k,
+        filters=asked.filters,
+        playbook=asked.playbook.strip(),
+    )
+
+
+def ranking_options(given: object) -> RankingOptions:
+    try:
+        return RankingOptions.model_validate({} if given is None else given)
+    except ValidationError as exc:
+        raise InvalidRequest(f"tools: file_search.ranking_options.{invalid(exc)}").at("tools") from exc

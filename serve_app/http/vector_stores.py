@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from fastapi import Query as Parameter
 from numpy.typing import NDArray
 from starlette.requests import Request
 
-from serve_app.documents.records import Paging, Status
+from serve_app.documents.records import Paging, Status, Store
 from serve_app.errors import ClassifierUnavailable
 from serve_app.http.files import Authenticate, NamedFaults, list_object
 from serve_app.http.requests import read
@@ -27,6 +28,7 @@ from serve_app.http.vector_store_wire import (
     store_object,
 )
 from serve_app.library_port import LibraryPort
+from serve_app.playbook import is_playbook, looked_up
 from serve_app.ports import Query
 from serve_app.turn import Caller, Embedding, Found, Passage
 
@@ -147,20 +149,21 @@ class _Searching:
     search: Search
     embed: Embed
 
-    async def find(self, caller: Caller, store_id: str, asked: SearchRequest) -> list[Passage]:
-        """The best of all questions, each passage once, by its best score."""
+    async def find(self, caller: Caller, store: Store, asked: SearchRequest) -> list[Passage]:
+        """The best of all questions, each passage once, by its best score; of a playbook whole entries."""
+        search = partial(looked_up, self.search) if is_playbook(store.metadata) else self.search
         best: dict[str, Passage] = {}
         for question in asked.questions:
             query = Query.of(
                 caller,
                 text=question,
                 embedding=await self._embedding(question),
-                stores=(store_id,),
+                stores=(store.id,),
                 top_k=asked.max_num_results,
                 filters=asked.filters,
                 ranking=asked.ranking,
             )
-            for passage in (await self.search(query)).passages:
+            for passage in (await search(query)).passages:
                 best[passage.id] = max(passage, best.get(passage.id, passage), key=lambda found: found.score)
         least = (asked.ranking_options and asked.ranking_options.score_threshold) or 0
         ranked = sorted(best.values(), key=lambda found: found.score, reverse=True)
@@ -181,8 +184,8 @@ def _add_search(router: APIRouter, library: LibraryPort, authenticate: Authentic
     @router.post("/{store_id}/search")
     async def search(store_id: str, request: Request, caller: Who) -> dict[str, Any]:
         asked = await read(request, SearchRequest, MAX_BODY_BYTES)
-        await library.get_store(caller.tenant, store_id)
-        found = await searching.find(caller, store_id, asked)
+        store = await library.get_store(caller.tenant, store_id)
+        found = await searching.find(caller, store, asked)
         return {
             "object": "vector_store.search_results.page",
             "search_query": list(asked.questions),

@@ -42,6 +42,8 @@ class MantaOptions(BaseModel):
     """Vector store ids; without it all your stores."""
     top_k: int | None = Field(default=None, gt=0, le=50)
     filters: dict[str, Any] | None = None
+    playbook: str = Field(default="", max_length=200)
+    """Name of an entry of a playbook store: it is the first source, whole, and the answer goes by it."""
     session: str = Field(default="", max_length=200)
     """Your name for a conversation: personal data keep their placeholders over its turns."""
 

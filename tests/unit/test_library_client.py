@@ -1,6 +1,7 @@
 """Each method of the official client for files and vector stores, over the document endpoints."""
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -283,3 +284,22 @@ def test_a_store_and_a_file_deleted_are_found_no_more(client: openai.OpenAI, fil
     ):
         with pytest.raises(openai.NotFoundError):
             attempt()
+
+
+def test_a_playbook_store_is_looked_up_by_name_first_and_gives_whole_entries(client: openai.OpenAI) -> None:
+    play = client.vector_stores.create(name="play", metadata={"kind": "playbook"})
+    back = "Stop the traffic. " * 20 + "\n\n" + "Switch the alias back. " * 20
+    lines = [{"name": "Roll back", "text": back}, {"name": "Greeting", "text": "Say how you help: roll back or out."}]
+    for name, content in (("p.jsonl", "\n".join(map(json.dumps, lines))), ("Paging.md", "Call who is on duty.")):
+        client.vector_stores.files.upload_and_poll(
+            vector_store_id=play.id, file=(name, content.encode()), poll_interval_ms=10
+        )
+    found = client.vector_stores.search(play.id, query=" roll  BACK ").data
+    assert [one.attributes and one.attributes["name"] for one in found][:2] == ["Roll back", "Greeting"]
+    assert found[0].score == 1
+    assert found[0].content[0].text.split() == back.split()
+    named = {"type": "eq", "key": "playbook_name", "value": "paging"}
+    assert [
+        one.attributes and one.attributes["name"]
+        for one in client.vector_stores.search(play.id, query="x", filters=named).data
+    ] == ["Paging"]  # type: ignore[arg-type]
