@@ -16,6 +16,11 @@ _SENTENCE_END = re.compile(
 )
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|vs|cf|Dr|Mr|Mrs|Ms|No|Fig|approx)\.[\"')\]]*$")
 
+_LONGEST_ABBREVIATION = 16
+"""Characters looked back on: to the start of the sentence would be the square of a text of abbreviations."""
+_WIDEST_GAP = 200
+"""Blanks kept between two words of a text that has to be cut."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Excerpt:
@@ -73,7 +78,8 @@ def _joined_sentences(text: str) -> Iterator[tuple[str, str]]:
     """(what joins it to the one before, sentence)."""
     start, joint = 0, ""
     for end in _SENTENCE_END.finditer(text):
-        if "\n" not in end.group() and _ABBREVIATION.search(text[start : end.end()].rstrip()):
+        said = text[max(start, end.start() - _LONGEST_ABBREVIATION) : end.end()].rstrip()
+        if "\n" not in end.group() and _ABBREVIATION.search(said):
             continue
         yield joint, text[start : end.end()].strip()
         start, joint = end.end(), "\n" if "\n" in end.group() else " "
@@ -96,7 +102,8 @@ def _packed(pieces: Iterable[_Piece], room: int) -> Iterator[str]:
             yield text
             text, tokens = "", 0
         text = text + piece.joint + piece.text if text else piece.text
-        tokens += piece.tokens
+        # signs that are nothing to the encoder would fill an excerpt without end
+        tokens += max(1, piece.tokens)
     if text:
         yield text
 
@@ -153,7 +160,9 @@ def _fitting(text: str, count: Count, room: int) -> Iterator[str]:
     if count(text) <= room:
         yield text
         return
-    words = [part for word in re.findall(r"\s*\S+", text) for part in _halved(word, count, room)]
+    # stripped: for a gap at the end, each of its places would be tried as the start of a word
+    spaced = (f"{gap[:_WIDEST_GAP]}{word}" for gap, word in re.findall(r"(\s*)(\S+)", text.rstrip()))
+    words = (part for word in spaced for part in _halved(word, count, room))
     yield from _packed((_Piece(word, count(word), "") for word in words), room)
 
 

@@ -16,6 +16,8 @@ MOST_CELL_CHARACTERS = 128 * 2**10
 _SAMPLE = 64 * 2**10
 _BLOCK_CHARACTERS = 600
 """About what one excerpt holds, so that the rows a heading names are the rows of the excerpt."""
+_REPEATED_CHARACTERS = 2_000
+"""A header row beyond stands once, at the top: no excerpt could hold it beside a row."""
 
 
 def read_csv(text: str, source: str, title: str) -> Document:
@@ -31,10 +33,11 @@ def read_csv(text: str, source: str, title: str) -> Document:
     header, unread = ([], [first]) if _looks_like_values(first[1]) else (first[1], [])
     header = header or [f"column {number}" for number in range(1, len(first[1]) + 1)]
     head = table_rows([header])
-    blocks = [
-        Block(text=f"{head}\n{body}", kind="table", heading=(heading,)) for heading, body in _grouped(unread, rows)
-    ]
-    return Document(source=source, title=title, blocks=tuple(blocks or [Block(text=head, kind="table")]))
+    above = f"{head}\n" if len(head) <= _REPEATED_CHARACTERS else ""
+    blocks = [Block(text=f"{above}{body}", kind="table", heading=(span,)) for span, body in _grouped(unread, rows)]
+    if not above or not blocks:
+        blocks.insert(0, Block(text=head, kind="table"))
+    return Document(source=source, title=title, blocks=tuple(blocks))
 
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:

@@ -53,6 +53,16 @@ def heading_path(headings: tuple[str, ...]) -> str:
     return " > ".join(headings)
 
 
+_UNSEEN = dict.fromkeys([*range(9), *range(0x0E, 0x20), *range(0x7F, 0xA0), 0xAD, 0x200B, 0xFEFF])
+_UNSEEN |= dict.fromkeys([0x0B, 0x0C, 0x85], "\n")
+
+
+def legible(text: str) -> str:
+    """The text of a document without control characters, which would move a terminal, and without the marks where a
+    word may break, which would hide it from a search for words."""
+    return cleaned(text.translate(_UNSEEN))
+
+
 def cleaned(text: str) -> str:
     """Without what neither JSON nor a database can hold: NUL and lone surrogates."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")

@@ -10,6 +10,8 @@ LONGEST = 512
 """Characters of an attribute, as in OpenAI's API."""
 _TEXT_FIELDS = ("text", "content", "body")
 _NAMED_REFUSALS = 20
+_LONGEST_SOURCE = 2_048
+"""Characters; every excerpt carries it."""
 
 
 def read_jsonl(text: str, source: str) -> Reading:
@@ -44,6 +46,10 @@ def _read_line(line: str, fallback: str) -> Document:
     if text is None or not text.strip():
         raise Refusal("no text; a line needs a non-empty string in `text`, `content` or `body`")
     source = _source(fields) or fallback
+    if len(source) > _LONGEST_SOURCE:
+        raise Refusal(
+            f"its source has {len(source)} characters; `url`, `source` and `path` have {_LONGEST_SOURCE} at most"
+        )
     document = read_markdown(
         text, source, _string(fields, "title") or _string(fields, "name") or PurePosixPath(source).stem
     )

@@ -4,19 +4,25 @@ from itertools import pairwise
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from serve_app.documents.document import Document
+from serve_app.documents.document import Document, Refusal
 from serve_app.documents.headings import Outline, table_rows
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*\n", re.DOTALL)
 _FRONT_TITLE = re.compile(r"^title:\s*[\"']?(.+?)[\"']?\s*$", re.MULTILINE)
-_TAG_OR_COMMENT = re.compile(r"<!--.*?-->|</?[a-zA-Z][^<>]*>", re.DOTALL)
+_OPENING = re.compile(r"<(script|style|template|noscript|iframe|textarea)\b(?![^>]*/>)", re.IGNORECASE)
+"""What stands between such a tag and its end is not read."""
+_DEEPEST = 100
+"""Levels of lists and quotations, two for each list; what is deeper, the parser leaves out without a word."""
+_PARSER = MarkdownIt("commonmark", {"maxNesting": _DEEPEST}).enable(["table", "strikethrough"])
 _CONTAINERS = {"bullet_list_open", "ordered_list_open", "blockquote_open"}
 
 
 def read_markdown(text: str, source: str, title: str) -> Document:
     front = _FRONT_MATTER.match(text)
     titled = _FRONT_TITLE.search(front.group(1)) if front else None
-    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text[front.end() :] if front else text)
+    tokens = _PARSER.parse(text[front.end() :] if front else text)
+    if max((token.level for token in tokens), default=0) >= _DEEPEST - 1:
+        raise Refusal("it is nested too deeply")
     outline = Outline()
     position = 0
     while position < len(tokens):
@@ -40,7 +46,7 @@ def _take(tokens: list[Token], position: int, outline: Outline) -> int:
         case "table_open":
             outline.add(table_rows(_rows(inside)), "table")
         case "html_block":
-            outline.add(_without_tags(token.content))
+            _read_html(token.content, outline)
         case kind if kind in _CONTAINERS:
             _take_container(inside, outline)
         case "paragraph_open":
@@ -63,13 +69,13 @@ def _take_container(inside: list[Token], outline: Outline) -> None:
     while position < len(inside):
         token = inside[position]
         end = position
-        if token.type in {"fence", "code_block", "table_open"}:
+        if token.type in {"fence", "code_block", "table_open", "html_block"}:
             end = _end(inside, position)
             outline.add("\n".join(lines))
             lines.clear()
             _take(inside, position, outline)
-        elif token.type in {"inline", "html_block"}:
-            text = _inline(token) if token.type == "inline" else _without_tags(token.content)
+        elif token.type == "inline":
+            text = _inline(token)
             lines.extend([markers.lead() + text] if text else [])
         else:
             markers.see(token)
@@ -117,7 +123,14 @@ def _rows(inside: list[Token]) -> list[list[str]]:
 def _inline(token: Token) -> str:
     """Plain text of a line: links by their text, images by their description, code in backticks."""
     parts: list[str] = []
+    unread = ""
     for child in token.children or ():
+        if child.type == "html_inline":
+            unread, text = _after_tag(child.content.lower(), unread)
+            parts.append(text)
+            continue
+        if unread:
+            continue
         match child.type:
             case "code_inline":
                 parts.append(f"`{child.content}`")
@@ -130,6 +143,16 @@ def _inline(token: Token) -> str:
     return "".join(parts).strip()
 
 
-def _without_tags(html: str) -> str:
-    lines = (" ".join(line.split()) for line in _TAG_OR_COMMENT.sub(" ", html).splitlines())
-    return "\n".join(line for line in lines if line)
+def _after_tag(tag: str, unread: str) -> tuple[str, str]:
+    """(the element whose text is not read from here on, what the tag itself stands for)."""
+    if unread:
+        return ("" if tag.startswith(f"</{unread}") else unread), ""
+    opening = _OPENING.match(tag)
+    return (opening.group(1) if opening else ""), "\n" if tag.startswith("<br") else ""
+
+
+def _read_html(markup: str, outline: Outline) -> None:
+    # imported where it is used: most Markdown holds none
+    from serve_app.documents.html import read_fragment
+
+    read_fragment(markup, outline)

@@ -2,14 +2,16 @@
 
 import io
 import zipfile
+import zlib
+from typing import Any
 
 from serve_app.documents.document import Refusal
 
 MOST_UNPACKED_BYTES = 200 * 2**20
 MOST_PARTS = 10_000
 DAMAGE = (
-    zipfile.BadZipFile, SyntaxError, ValueError, KeyError, IndexError, AttributeError, TypeError, NotImplementedError,
-    OSError,
+    zipfile.BadZipFile, zipfile.LargeZipFile, SyntaxError, ValueError, KeyError, IndexError, AttributeError, TypeError,
+    NotImplementedError, EOFError, OSError, zlib.error,
 )  # fmt: skip
 """What both libraries raise for a damaged file, beside errors of their own; lxml's syntax errors are SyntaxErrors."""
 
@@ -30,3 +32,11 @@ def check_archive(content: bytes, *, part: str, noun: str, extension: str) -> No
         raise Refusal(f"the name ends in {extension} but the content is another kind of archive").coded(
             "unsupported_file"
         )
+    if any(entry.flag_bits & 1 for entry in parts):
+        raise Refusal(f"the {noun} is protected by a password; save it as plain {extension}")
+
+
+def check_part(root: Any, noun: str) -> None:
+    """Entities are not resolved, so the text around one would be lost; the format itself forbids them."""
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise Refusal(f"the {noun} declares entities of its own, which no office program writes; save it anew")

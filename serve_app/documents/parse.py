@@ -1,11 +1,13 @@
 """Bytes of a file -> documents, or a refusal in one sentence."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import PurePosixPath
 
 from serve_app.documents.code import LANGUAGES, read_code
-from serve_app.documents.document import Block, Document, Reading, Refusal, cleaned
+from serve_app.documents.document import Block, Document, Reading, Refusal, legible
+from serve_app.documents.headings import LONGEST_HEADING
 
 EXTENSIONS = (
     ".md", ".markdown", ".txt", ".html", ".htm", ".pdf", ".docx", ".pptx", ".csv", ".tsv", ".jsonl", *LANGUAGES,
@@ -15,12 +17,20 @@ _OFFICE = {".docx": "Word document", ".pptx": "presentation"}
 _SIGNATURES = {
     b"%PDF-": "a PDF",
     b"PK\x03\x04": "a ZIP archive or an Office document",
+    b"PK\x05\x06": "an empty ZIP archive",
     b"\xd0\xcf\x11\xe0": "an old or password-protected Office document",
     b"\x1f\x8b": "a gzip archive",
+    b"BZh": "a bzip2 archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a RAR archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"RIFF": "a sound, a film or an image",
+    b"{\\rtf": "an RTF document",
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
     b"GIF8": "a GIF image",
     b"\x7fELF": "a program",
+    b"MZ\x90": "a program",
 }
 _ENCODINGS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -40,9 +50,10 @@ def parse(name: str, content: bytes) -> Reading:
         reading = _READERS[extension](content, name, PurePosixPath(name).stem)
     except RecursionError as exc:
         raise Refusal("it is nested too deeply") from exc
-    if not any(document.blocks for document in reading.documents):
-        raise Refusal("there is no text in it")
-    return replace(reading, documents=tuple(_cleaned(document) for document in reading.documents))
+    documents = tuple(_cleaned(document) for document in reading.documents)
+    if not any(document.blocks for document in documents):
+        raise Refusal("there is no text in it" + "".join(f"; {reason}" for reason in reading.skipped))
+    return replace(reading, documents=documents)
 
 
 def decode(content: bytes) -> str:
@@ -60,9 +71,16 @@ def decode(content: bytes) -> str:
         raise wrong from exc
     foreign = sum(character > "\x7f" for character in text)
     strange = sum(character < " " and character not in "\t\n\r\f" for character in text)
-    if strange or foreign > 0.2 * len(text):
+    if strange or foreign > 0.2 * len(text) or _is_mostly_utf8(content):
         raise wrong
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _is_mostly_utf8(content: bytes) -> bool:
+    """A damaged UTF-8 text would be read as Windows-1252 with every other umlaut wrong."""
+    text = content.decode("utf-8", "replace")
+    damaged = text.count("\ufffd")
+    return sum(character > "\x7f" for character in text) - damaged > damaged
 
 
 def _check_content(extension: str, content: bytes) -> None:
@@ -91,26 +109,27 @@ def _markdown(content: bytes, source: str, title: str) -> Reading:
 
 
 def _text(content: bytes, source: str, title: str) -> Reading:
-    blocks = tuple(Block(text=text.strip()) for text in decode(content).split("\n\n") if text.strip())
+    blocks = tuple(Block(text=text) for text in map(str.strip, re.split(r"\n(?:[^\S\n]*\n)+", decode(content))) if text)
     return Reading(documents=(Document(source=source, title=title, blocks=blocks),))
 
 
 def _html(content: bytes, source: str, title: str) -> Reading:
-    from serve_app.documents.html import read_html
+    from serve_app.documents.html import declares_encoding, read_html
 
-    return Reading(documents=(read_html(content, source, title),))
+    page = content if declares_encoding(content) else decode(content)
+    return read_html(page, source, title)
 
 
 def _pdf(content: bytes, source: str, title: str) -> Reading:
     from serve_app.documents.pdf import read_pdf
 
-    return Reading(documents=(read_pdf(content, source, title),))
+    return read_pdf(content, source, title)
 
 
 def _docx(content: bytes, source: str, title: str) -> Reading:
     from serve_app.documents.docx import read_docx
 
-    return Reading(documents=(read_docx(content, source, title),))
+    return read_docx(content, source, title)
 
 
 def _pptx(content: bytes, source: str, title: str) -> Reading:
@@ -152,12 +171,14 @@ _READERS: dict[str, Callable[[bytes, str, str], Reading]] = {
 
 
 def _cleaned(document: Document) -> Document:
-    return replace(
-        document,
-        source=cleaned(document.source),
-        title=cleaned(document.title),
-        blocks=tuple(
-            replace(block, text=cleaned(block.text), heading=tuple(cleaned(part) for part in block.heading))
-            for block in document.blocks
-        ),
-    )
+    """Every excerpt carries its title: one of the length of a text is a text."""
+    title = " ".join(legible(document.title).split())
+    blocks = [
+        replace(block, text=text, heading=tuple(legible(part) for part in block.heading))
+        for block in document.blocks
+        if (text := legible(block.text)).strip()
+    ]
+    if len(title) > LONGEST_HEADING:
+        blocks.insert(0, Block(text=title))
+        title = title[:LONGEST_HEADING]
+    return replace(document, source=legible(document.source), title=title, blocks=tuple(blocks))

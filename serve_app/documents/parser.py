@@ -81,19 +81,23 @@ class ParserProcess:
         process = self._running()
         incoming = _Incoming(process, time.monotonic() + self._deadline_s)
         excerpts: list[Excerpt] = []
+        # a heading of 4 KiB above 70,000 excerpts is kept once
+        known: dict[str, str] = {}
         try:
             if process.stdin is None:
                 raise BrokenPipeError
             write_frame(process.stdin, {"name": name, "path": str(path.resolve())})  # type: ignore[arg-type]
             while (frame := read_frame(incoming.read)) is not None:
+                if frame.get("is_spent"):
+                    self._stop()
                 if "refused" in frame:
                     raise Refusal(frame["refused"]).coded(frame["code"])
-                excerpts.extend(_excerpt(fields) for fields in frame["excerpts"])
+                excerpts.extend(_excerpt(fields, known) for fields in frame["excerpts"])
                 if "skipped" in frame:
                     return Parsed(excerpts=tuple(excerpts), skipped=tuple(frame["skipped"]))
         except TimeoutError as exc:
             self._stop()
-            raise Refusal(f"reading it took longer than {self._deadline_s:g} s") from exc
+            raise Refusal(f"reading it took longer than {self._deadline_s:g} s; split it into several files") from exc
         except BrokenPipeError:
             pass  # told below, with the exit status
         self._stop()
@@ -147,7 +151,9 @@ class _Incoming:
         return b"".join(parts)
 
 
-def _excerpt(fields: Mapping[str, Any]) -> Excerpt:
+def _excerpt(fields: dict[str, Any], known: dict[str, str]) -> Excerpt:
+    for name in ("lead", "source", "title", "heading"):
+        fields[name] = known.setdefault(fields[name], fields[name])
     return Excerpt(**fields)
 
 

@@ -5,19 +5,25 @@ from typing import Any
 import pptx
 from pptx.enum.shapes import PP_PLACEHOLDER
 from pptx.exc import PythonPptxError
+from pptx.oxml import parse_xml
 
 from serve_app.documents.document import Document, Refusal
 from serve_app.documents.headings import Outline, table_rows
-from serve_app.documents.office import DAMAGE, check_archive
+from serve_app.documents.office import DAMAGE, check_archive, check_part
 
 _TITLES = {PP_PLACEHOLDER.TITLE, PP_PLACEHOLDER.CENTER_TITLE, PP_PLACEHOLDER.VERTICAL_TITLE}
 _UNSAID = {PP_PLACEHOLDER.SLIDE_NUMBER, PP_PLACEHOLDER.DATE, PP_PLACEHOLDER.FOOTER, PP_PLACEHOLDER.HEADER}
+_PARAGRAPH, _RUN = (f"{{http://schemas.openxmlformats.org/drawingml/2006/main}}{name}" for name in "pt")
+_ALTERNATIVE = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _ROW_EMU = 360_000
 """Shapes whose tops are within one centimetre of each other stand in one row, read from the left."""
 
 
 def read_pptx(content: bytes, source: str, title: str) -> Document:
-    """A slide is a page, its title the heading; its shapes are read from the top, its notes last."""
+    """A slide is a page, its title the heading; its shapes are read from the top, then its diagrams, its notes last.
+
+    Date, number, header and footer of a slide are not read, nor are comments.
+    """
     check_archive(content, part="ppt/presentation.xml", noun="presentation", extension=".pptx")
     try:
         opened = pptx.Presentation(io.BytesIO(content))
@@ -35,6 +41,7 @@ def read_pptx(content: bytes, source: str, title: str) -> Document:
 
 
 def _read_slide(slide: Any, outline: Outline) -> None:
+    check_part(slide.element, "presentation")
     shapes = list(_flat(slide.shapes))
     titles = [shape for shape in shapes if _placed_as(shape) in _TITLES]
     outline.open(1, " ".join(shape.text_frame.text for shape in titles))
@@ -42,6 +49,8 @@ def _read_slide(slide: Any, outline: Outline) -> None:
     for shape in shapes:
         if shape not in titles and _placed_as(shape) not in _UNSAID:
             _read_shape(shape, outline)
+    for drawing in _drawings(slide):
+        outline.add("\n".join(filter(None, map(_drawn, drawing.iter(_PARAGRAPH)))))
     if slide.has_notes_slide and slide.notes_slide.notes_text_frame is not None:
         notes = slide.notes_slide.notes_text_frame.text.strip()
         outline.add(f"Notes: {notes}" if notes else "")
@@ -54,10 +63,26 @@ def _read_shape(shape: Any, outline: Outline) -> None:
     if getattr(shape, "has_table", False):
         outline.add(table_rows([[_text(cell.text) for cell in row.cells] for row in shape.table.rows]), "table")
     elif getattr(shape, "has_chart", False):
+        if shape.chart.has_title and shape.chart.chart_title.has_text_frame:
+            outline.add(_text(shape.chart.chart_title.text_frame.text))
         outline.add(table_rows(_chart_rows(shape.chart)), "table")
     elif shape.has_text_frame:
         lines = (_line(paragraph) for paragraph in shape.text_frame.paragraphs)
         outline.add("\n".join(line for line in lines if line.strip()))
+
+
+def _drawings(slide: Any) -> Iterator[Any]:
+    """What python-pptx has no shapes for: what only newer programs draw, and the texts of diagrams (SmartArt)."""
+    yield from slide.element.iter(f"{_ALTERNATIVE}Choice")
+    for relation in slide.part.rels.values():
+        if relation.reltype.endswith("/diagramData") and not relation.is_external:
+            root = parse_xml(relation.target_part.blob)
+            check_part(root, "presentation")
+            yield root
+
+
+def _drawn(paragraph: Any) -> str:
+    return _text("".join(run.text or "" for run in paragraph.iter(_RUN)))
 
 
 def _line(paragraph: Any) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from serve_app.documents.chunk import excerpts
-from serve_app.documents.document import Refusal
+from serve_app.documents.document import Refusal, legible
 from serve_app.documents.parse import parse
 from serve_app.documents.stamps import stamped
 from serve_app.documents.tokens import token_count
@@ -25,6 +25,15 @@ from serve_app.documents.tokens import token_count
 FRAME_BYTES = 4
 BATCH = 64
 """Excerpts in a frame."""
+LONGEST_REASON = 500
+"""Characters of a refusal."""
+SPENT_BYTES = 512 * 2**20
+"""A worker that has once held more is replaced before the next file: what it freed is in pieces."""
+TOO_LARGE: dict[str, Any] = {
+    "refused": "reading it takes more memory than a document may use; split it into several files",
+    "code": "invalid_file",
+    "is_spent": True,
+}
 
 
 def main() -> None:
@@ -35,12 +44,17 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # questions are answered on the same cores
+    os.nice(10)
     count = token_count(Path(tokenizer_path))
     while (request := read_frame(sys.stdin.buffer.read)) is not None:
         # ends this process even when the one that would kill it is gone
         signal.setitimer(signal.ITIMER_REAL, float(deadline_s) + 5)
-        for answer in _answers(request, lambda name, path: _read(name, path, count, int(most_tokens))):
-            write_frame(frames_out, answer)
+        try:
+            for answer in _answers(request, lambda name, path: _read(name, path, count, int(most_tokens))):
+                write_frame(frames_out, answer)
+        except MemoryError:
+            write_frame(frames_out, TOO_LARGE)
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
@@ -50,11 +64,17 @@ def _answers(
     try:
         yield from read(request["name"], Path(request["path"]))
     except Refusal as refused:
-        yield {"refused": str(refused), "code": refused.code}
+        yield {"refused": _sentence(str(refused)), "code": refused.code}
     except MemoryError:
-        yield {"refused": "reading it takes more memory than a document may use", "code": "invalid_file"}
+        yield TOO_LARGE
     except Exception as exc:  # noqa: BLE001 - whatever a library raised, the owner of the file learns that it is unreadable
-        yield {"refused": f"it could not be read ({type(exc).__name__}: {exc})", "code": "invalid_file"}
+        yield {"refused": _sentence(f"it could not be read ({type(exc).__name__}: {exc})"), "code": "invalid_file"}
+
+
+def _sentence(reason: str) -> str:
+    """A library may quote the document in what it says: one line, of a bounded length."""
+    line = " ".join(legible(reason).split())
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."
 
 
 def _read(name: str, path: Path, count: Callable[[str], int], most_tokens: int) -> Iterator[dict[str, Any]]:
@@ -68,7 +88,14 @@ def _read(name: str, path: Path, count: Callable[[str], int], most_tokens: int) 
             if len(batch) == BATCH:
                 yield {"excerpts": batch}
                 batch = []
-    yield {"excerpts": batch, "skipped": reading.skipped}
+    skipped = [_sentence(reason) for reason in reading.skipped]
+    yield {"excerpts": batch, "skipped": skipped, "is_spent": _most_held_bytes() > SPENT_BYTES}
+
+
+def _most_held_bytes() -> int:
+    # not `getrusage`, whose maximum a child takes over from the replica that started it
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 2**10
 
 
 def read_frame(read: Callable[[int], bytes]) -> dict[str, Any] | None:
