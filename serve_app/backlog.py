@@ -1,19 +1,14 @@
 import asyncio
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
 
 from serve_app.adapters.catalog import Catalog
 from serve_app.documents.records import AttachedFile
 from serve_app.errors import Unavailable
 from serve_app.ingestion import Ingestion
-from serve_app.shelf import Shelf
 
 AT_ONCE = 2
 """While one file is encoded, the other is parsed or written. Both are held in memory, parsed."""
-SWEEP_S = 60.0
-MOST_HIDDEN = 64
-"""With more of them what is hidden is swept at once: Milvus Lite searches in 15 ms with few, in 80 with 2,000."""
 
 logger = logging.getLogger(__name__)
 
@@ -21,27 +16,20 @@ logger = logging.getLogger(__name__)
 class Backlog:
     """Files waiting to be ingested, taken up in the order they were attached."""
 
-    def __init__(self, ingestion: Ingestion, catalog: Catalog, shelf: Shelf) -> None:
+    def __init__(self, ingestion: Ingestion, catalog: Catalog) -> None:
         self._ingestion = ingestion
         self._catalog = catalog
-        self._shelf = shelf
         self._waiting: asyncio.Queue[AttachedFile] = asyncio.Queue()
-        self._crowded = asyncio.Event()
         self._workers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Take up what an earlier process left unfinished, then whatever is added."""
         self.add(await self._catalog.places.unfinished())
-        self._workers = [
-            asyncio.create_task(self._sweep()),
-            *(asyncio.create_task(self._work()) for _ in range(AT_ONCE)),
-        ]
+        self._workers = [asyncio.create_task(self._work()) for _ in range(AT_ONCE)]
 
     def add(self, works: Iterable[AttachedFile]) -> None:
         for work in works:
             self._waiting.put_nowait(work)
-        if len(self._shelf.hidden) > MOST_HIDDEN:
-            self._crowded.set()
 
     async def drained(self) -> None:
         """Returns when nothing is waiting or being ingested."""
@@ -60,13 +48,7 @@ class Backlog:
                 await self._ingestion.ingest(work)
             except Unavailable as exc:
                 logger.warning("the end of ingesting %s could not be noted: %s", work.file_id, exc)
+            except Exception:  # the files behind it still have to be ingested
+                logger.exception("the end of ingesting %s could not be noted", work.file_id)
             finally:
                 self._waiting.task_done()
-
-    async def _sweep(self) -> None:
-        """What a crash left behind, and what could not be removed while the index was away."""
-        while True:
-            await self._shelf.sweep_all()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._crowded.wait(), SWEEP_S)
-            self._crowded.clear()

@@ -18,7 +18,7 @@ from serve_app.playbook import filed
 from serve_app.ports import Chunk
 from serve_app.redaction import Redaction, Treatment, treatment
 from serve_app.shelf import Abandoned, Shelf
-from serve_app.sight import Terms
+from serve_app.sight import FIELDS, Terms
 
 Encode = Callable[[tuple[str, ...]], Awaitable[NDArray[np.float32]]]
 """Texts -> rows of shape (len(texts), dimension), L2-normalised."""
@@ -92,6 +92,10 @@ class Ingestion:
                 await asyncio.sleep(pause_s)
         await self._index(work, parsed)
 
+    async def excerpts(self, work: AttachedFile) -> Sequence[Excerpt]:
+        """What is indexed of the file, in its order, read anew. Raises Refusal and Unavailable."""
+        return [one for one in await self._filed(work, (await self._parsed(work)).excerpts) if one is not None]
+
     async def _index(self, work: AttachedFile, parsed: Parsed) -> None:
         wanted = [(at, one) for at, one in enumerate(await self._filed(work, parsed.excerpts)) if one is not None]
         await self.shelf.begin(work)
@@ -106,7 +110,13 @@ class Ingestion:
         dropped = [f"{left_out} excerpts with personal data were left out"] if left_out else []
         partly = "; ".join([*parsed.skipped, *dropped])
         code: RefusalCode | None = "invalid_file" if partly else None
-        await self.shelf.complete(work, Settled(chunk_count=len(wanted), error_code=code, error_message=partly))
+        ended = Settled(
+            chunk_count=len(wanted),
+            error_code=code,
+            error_message=partly,
+            own_terms=any(set(FIELDS) & set(one.attributes) for _, one in wanted),
+        )
+        await self.shelf.complete(work, ended)
 
     async def _filed(self, work: AttachedFile, excerpts: Sequence[Excerpt]) -> Sequence[Excerpt | None]:
         """As the store takes them: redacted, and named where it holds a playbook."""
@@ -154,8 +164,13 @@ def chunk_id(store_id: str, file_id: str, ordinal: int) -> str:
     return hashlib.sha256(f"{store_id}\n{file_id}\n{ordinal}".encode()).hexdigest()[:32]
 
 
+def attributes_of(work: AttachedFile, excerpt: Excerpt) -> dict[str, str | float | bool]:
+    """What the file says of this part of it, and what was said when it was attached, which counts more."""
+    return {**excerpt.attributes, **work.attributes}
+
+
 def _chunk(work: AttachedFile, ordinal: int, excerpt: Excerpt, suspicion: float | None) -> Chunk:
-    attributes = {**excerpt.attributes, **work.attributes}
+    attributes = attributes_of(work, excerpt)
     return Chunk(
         id=chunk_id(work.store_id, work.file_id, ordinal),
         tenant=work.tenant,

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from serve_app.documents.records import (
     AttachedFile,
-    Attributes,
     Batch,
+    ChunkSizes,
     Listing,
     Paging,
     Status,
@@ -15,6 +15,7 @@ from serve_app.documents.records import (
     StoredFile,
     Wish,
 )
+from serve_app.sight import Sight
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +34,35 @@ class LibraryPort(Protocol):
     async def get_file(self, tenant: str, file_id: str) -> StoredFile: ...
     async def list_files(self, tenant: str, paging: Paging, purpose: str | None = None) -> Listing[StoredFile]: ...
     async def delete_file(self, tenant: str, file_id: str) -> None: ...
-    async def file_content(self, tenant: str, file_id: str) -> bytes: ...
+    async def file_content(self, sight: Sight, file_id: str) -> bytes: ...
 
     async def ensure_default_store(self, tenant: str) -> Store: ...
     async def create_store(
-        self, tenant: str, name: str, metadata: Mapping[str, str] | None = None, file_ids: Sequence[str] = ()
+        self,
+        tenant: str,
+        name: str,
+        metadata: Mapping[str, str] | None = None,
+        file_ids: Sequence[str] = (),
+        *,
+        description: str = "",
+        expires_after_days: int | None = None,
+        chunk_sizes: ChunkSizes | None = None,
     ) -> Store: ...
     async def get_store(self, tenant: str, store_id: str) -> Store: ...
     async def list_stores(self, tenant: str, paging: Paging) -> Listing[Store]: ...
     async def update_store(
-        self, tenant: str, store_id: str, name: str | None = None, metadata: Mapping[str, str] | None = None
+        self,
+        tenant: str,
+        store_id: str,
+        name: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        expires_after_days: int | None = None,
     ) -> Store: ...
     async def delete_store(self, tenant: str, store_id: str) -> None: ...
 
-    async def attach(
-        self, tenant: str, store_id: str, file_id: str, attributes: Attributes | None = None
-    ) -> AttachedFile: ...
+    async def attach(self, tenant: str, store_id: str, file_id: str, wish: Wish) -> AttachedFile: ...
     async def get_attached(self, tenant: str, store_id: str, file_id: str) -> AttachedFile: ...
+    async def attached_content(self, sight: Sight, store_id: str, file_id: str) -> tuple[str, ...]: ...
     async def list_attached(
         self,
         tenant: str,

@@ -54,11 +54,6 @@ class Places:
                 await connection.execute(update(ATTACHED).where(*at(known[file_id].place)).values(**again))
             hidden = tuple(known[file_id].place for file_id in begun.keys() & known.keys())
             await hide(connection, hidden)
-            await connection.execute(
-                update(STORES)
-                .where(STORES.c.tenant == tenant, STORES.c.id == store_id)
-                .values(last_active_at=time.time())
-            )
             found = await read(connection, _among(tenant, store_id, begun).order_by(ATTACHED.c.sequence))
         return Begun(tuple(attached_file(row) for row in found), hidden)
 
@@ -144,6 +139,11 @@ class Places:
         """The index holds nothing of it any more."""
         async with self._database.transaction() as connection:
             await connection.execute(delete(HIDDEN).where(*at(place, HIDDEN), HIDDEN.c.file_id == place.file_id))
+
+    async def of_file(self, tenant: str, file_id: str) -> tuple[AttachedFile, ...]:
+        """Every store the file is in."""
+        rows = await self._database.rows(attached(tenant).where(ATTACHED.c.file_id == file_id))
+        return tuple(attached_file(row) for row in rows)
 
     async def about(self, tenant: str, subject: str) -> tuple[AttachedFile, ...]:
         """Every place of every file whose attributes name this subject."""

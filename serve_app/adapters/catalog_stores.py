@@ -42,6 +42,18 @@ class Stores:
             await connection.execute(update(STORES).where(mine).values(**facts))
         return await self.get(tenant, store_id)
 
+    async def touch(self, uses: Mapping[Place, float]) -> None:
+        """When stores were last used; of those that are not there any more nothing is kept."""
+        async with self._database.transaction() as connection:
+            for place, used in uses.items():
+                mine = (STORES.c.tenant == place.tenant, STORES.c.id == place.store_id)
+                await connection.execute(update(STORES).where(*mine).values(last_active_at=used))
+
+    async def ending(self) -> tuple[Store, ...]:
+        """Those of all tenants that expire, without their counts."""
+        rows = await self._database.rows(select(STORES).where(STORES.c.expires_after_days.is_not(None)))
+        return tuple(_store(row, Counts(), 0) for row in rows)
+
     async def remove(self, tenant: str, store_id: str) -> Place:
         """The store is not known any more; all that was in it is hidden. The files stay files."""
         place = Place(tenant, store_id)

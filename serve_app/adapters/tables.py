@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     ColumnElement,
     Double,
@@ -65,6 +66,7 @@ ATTACHED = _owned(
     Column("error_code", String(32)),
     Column("error_message", Text, nullable=False, default=""),
     Column("chunk_sizes", JSON(none_as_null=True)),
+    Column("own_terms", Boolean),
 )
 BATCHES = _owned(
     "vector_store_file_batches",
@@ -124,5 +126,5 @@ def stored_file(row: RowMapping) -> StoredFile:
 
 def attached_file(row: RowMapping) -> AttachedFile:
     values = {name: value for name, value in row.items() if name != "id"}
-    sizes = values.pop("chunk_sizes")
-    return AttachedFile(**values, chunk_sizes=ChunkSizes(**sizes) if sizes else None)
+    sizes, own_terms = values.pop("chunk_sizes"), values.pop("own_terms")
+    return AttachedFile(**values, chunk_sizes=ChunkSizes(**sizes) if sizes else None, own_terms=bool(own_terms))

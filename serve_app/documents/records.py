@@ -1,5 +1,6 @@
 """What the library remembers of files and vector stores; every value crosses process boundaries by pickle."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, NamedTuple, TypeVar
@@ -59,6 +60,11 @@ class Store:
     def expires_at(self) -> float | None:
         return None if self.expires_after_days is None else self.last_active_at + self.expires_after_days * DAY_S
 
+    @property
+    def has_expired(self) -> bool:
+        """It answers nothing, and is removed soon."""
+        return self.expires_at is not None and self.expires_at <= time.time()
+
 
 class Place(NamedTuple):
     """Where chunks are: one file in one store; all of the store where `file_id` is empty."""
@@ -99,6 +105,8 @@ class AttachedFile:
     error_message: str = ""
     chunk_sizes: ChunkSizes | None = None
     """None: the service's own."""
+    own_terms: bool = False
+    """Parts of it say for themselves who may see them: a set of rows, some of which are for a group."""
 
     @property
     def place(self) -> Place:
@@ -135,6 +143,7 @@ class Settled:
     chunk_count: int = 0
     error_code: RefusalCode | None = None
     error_message: str = ""
+    own_terms: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

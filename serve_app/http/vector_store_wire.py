@@ -4,13 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from serve_app.documents.records import AttachedFile, Batch, Counts, Store, Wish
+from serve_app.documents.records import AttachedFile, Batch, ChunkSizes, Counts, Store, Wish
 from serve_app.turn import Passage, Ranking
 
 MOST_BATCHED_FILES = 2_000
 MOST_PAIRS = 16
-LARGEST_CHUNK_TOKENS = 250
-"""`retriever.chunk_tokens` allows no more."""
 Key = Annotated[str, Field(min_length=1, max_length=64)]
 ShortText = Annotated[str, Field(max_length=512)]
 Metadata = Annotated[dict[Key, ShortText], Field(max_length=MOST_PAIRS)]
@@ -22,12 +20,12 @@ class Wire(BaseModel):
 
 
 class StaticChunking(Wire):
-    """A bound that is kept anyway: a chunk has at most the 250 tokens that the encoder reads to their end.
+    """A chunk has at most so many tokens, and never more than the encoder reads (`retriever.chunk_tokens`).
 
-    An overlap is not needed to join what was cut: a chunk ends with a sentence, a row or a definition.
+    An overlap is taken and not used: a chunk ends with a sentence, a row or a definition, and neighbours are joined.
     """
 
-    max_chunk_size_tokens: Annotated[int, Field(ge=LARGEST_CHUNK_TOKENS, le=4_096)]
+    max_chunk_size_tokens: Annotated[int, Field(ge=100, le=4_096)]
     chunk_overlap_tokens: Annotated[int, Field(ge=0, le=2_048)]
 
     @model_validator(mode="after")
@@ -38,7 +36,7 @@ class StaticChunking(Wire):
 
 
 class Chunking(Wire):
-    """Documents are cut along their own structure: there is nothing to choose."""
+    """Documents are cut along their own structure; only how small can be chosen."""
 
     type: Literal["auto", "static"]
     static: StaticChunking | None = None
@@ -50,9 +48,23 @@ class Chunking(Wire):
         return self
 
 
+def chunk_sizes(strategy: Chunking | None) -> ChunkSizes | None:
+    if strategy is None or strategy.static is None:
+        return None
+    sizes = strategy.static
+    return ChunkSizes(most_tokens=sizes.max_chunk_size_tokens, overlap_tokens=sizes.chunk_overlap_tokens)
+
+
+class Expiry(Wire):
+    anchor: Literal["last_active_at"]
+    days: Annotated[int, Field(ge=1, le=365)]
+
+
 class StoreCreation(Wire):
     name: Annotated[str, Field(max_length=512)] | None = None
     metadata: Metadata | None = None
+    description: ShortText | None = None
+    expires_after: Expiry | None = None
     file_ids: Annotated[tuple[str, ...], Field(max_length=MOST_BATCHED_FILES)] = ()
     chunking_strategy: Chunking | None = None
 
@@ -60,12 +72,25 @@ class StoreCreation(Wire):
 class StoreChange(Wire):
     name: Annotated[str, Field(min_length=1, max_length=512)] | None = None
     metadata: Metadata | None = None
+    expires_after: Expiry | None = None
+    """null: it does not expire any more."""
+
+    @property
+    def expires_after_days(self) -> int | None:
+        """As the library takes it: 0 for never, None for no change."""
+        if "expires_after" not in self.model_fields_set:
+            return None
+        return self.expires_after.days if self.expires_after else 0
 
 
 class FileAttachment(Wire):
     file_id: str
     attributes: FileAttributes | None = None
     chunking_strategy: Chunking | None = None
+
+    @property
+    def wish(self) -> Wish:
+        return Wish(attributes=self.attributes, chunk_sizes=chunk_sizes(self.chunking_strategy))
 
 
 class AttributeChange(Wire):
@@ -88,8 +113,9 @@ class BatchCreation(Wire):
     def wishes(self) -> dict[str, Wish]:
         """By file id."""
         if self.files:
-            return {file.file_id: Wish(attributes=file.attributes or {}) for file in self.files}
-        return dict.fromkeys(self.file_ids, Wish(attributes=self.attributes or {}))
+            return {file.file_id: file.wish for file in self.files}
+        wish = Wish(attributes=self.attributes, chunk_sizes=chunk_sizes(self.chunking_strategy))
+        return dict.fromkeys(self.file_ids, wish)
 
 
 class HybridSearch(Wire):
@@ -136,6 +162,7 @@ class SearchRequest(Wire):
 
 
 def store_object(store: Store) -> dict[str, Any]:
+    days = store.expires_after_days
     return {
         "id": store.id,
         "object": "vector_store",
@@ -143,12 +170,19 @@ def store_object(store: Store) -> dict[str, Any]:
         "name": store.name,
         "usage_bytes": store.size_bytes,
         "file_counts": counts_object(store.counts),
-        "status": "in_progress" if store.counts.in_progress else "completed",
-        "expires_after": None,
-        "expires_at": None,
-        "last_active_at": int(store.created_at),
+        "status": _status(store),
+        "description": store.description,
+        "expires_after": days and {"anchor": "last_active_at", "days": days},
+        "expires_at": None if store.expires_at is None else int(store.expires_at),
+        "last_active_at": int(store.last_active_at),
         "metadata": dict(store.metadata),
     }
+
+
+def _status(store: Store) -> str:
+    if store.has_expired:
+        return "expired"
+    return "in_progress" if store.counts.in_progress else "completed"
 
 
 def counts_object(counts: Counts) -> dict[str, int]:
@@ -171,10 +205,27 @@ def attached_object(file: AttachedFile) -> dict[str, Any]:
         "status": file.status,
         "usage_bytes": file.size_bytes,
         "attributes": dict(file.attributes),
-        "chunking_strategy": {"type": "other"},
+        "chunking_strategy": _strategy(file.chunk_sizes),
         "last_error": {"code": file.error_code, "message": file.error_message} if file.error_code else None,
         "filename": file.name,
         "chunk_count": file.chunk_count,
+    }
+
+
+def _strategy(sizes: ChunkSizes | None) -> dict[str, Any]:
+    if sizes is None:
+        return {"type": "other"}
+    static = {"max_chunk_size_tokens": sizes.most_tokens, "chunk_overlap_tokens": sizes.overlap_tokens}
+    return {"type": "static", "static": static}
+
+
+def content_object(texts: tuple[str, ...]) -> dict[str, Any]:
+    """All of it on one page."""
+    return {
+        "object": "vector_store.file_content.page",
+        "data": [{"type": "text", "text": text} for text in texts],
+        "has_more": False,
+        "next_page": None,
     }
 
 

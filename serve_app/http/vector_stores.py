@@ -11,9 +11,9 @@ from fastapi import Query as Parameter
 from numpy.typing import NDArray
 from starlette.requests import Request
 
-from serve_app.documents.records import Paging, Status, Store
+from serve_app.documents.records import Paging, Status, Store, Wish
 from serve_app.errors import ClassifierUnavailable
-from serve_app.http.files import Authenticate, NamedFaults, list_object
+from serve_app.http.files import Authenticate, NamedFaults, list_object, sight_of
 from serve_app.http.requests import read
 from serve_app.http.vector_store_wire import (
     AttributeChange,
@@ -24,6 +24,8 @@ from serve_app.http.vector_store_wire import (
     StoreCreation,
     attached_object,
     batch_object,
+    chunk_sizes,
+    content_object,
     result_object,
     store_object,
 )
@@ -64,7 +66,15 @@ def _add_stores(router: APIRouter, library: LibraryPort, authenticate: Authentic
     @router.post("")
     async def create(request: Request, caller: Who) -> dict[str, Any]:
         asked = await read(request, StoreCreation, MAX_BODY_BYTES)
-        made = await library.create_store(caller.tenant, asked.name or "", asked.metadata, asked.file_ids)
+        made = await library.create_store(
+            caller.tenant,
+            asked.name or "",
+            asked.metadata,
+            asked.file_ids,
+            description=asked.description or "",
+            expires_after_days=asked.expires_after.days if asked.expires_after else None,
+            chunk_sizes=chunk_sizes(asked.chunking_strategy),
+        )
         return store_object(made)
 
     @router.get("")
@@ -78,7 +88,10 @@ def _add_stores(router: APIRouter, library: LibraryPort, authenticate: Authentic
     @router.post("/{store_id}")
     async def change(store_id: str, request: Request, caller: Who) -> dict[str, Any]:
         asked = await read(request, StoreChange, MAX_BODY_BYTES)
-        return store_object(await library.update_store(caller.tenant, store_id, asked.name, asked.metadata))
+        changed = await library.update_store(
+            caller.tenant, store_id, asked.name, asked.metadata, asked.expires_after_days
+        )
+        return store_object(changed)
 
     @router.delete("/{store_id}")
     async def delete(store_id: str, caller: Who) -> dict[str, Any]:
@@ -92,7 +105,7 @@ def _add_files(router: APIRouter, library: LibraryPort, authenticate: Authentica
     @router.post("/{store_id}/files")
     async def attach(store_id: str, request: Request, caller: Who) -> dict[str, Any]:
         asked = await read(request, FileAttachment, MAX_BODY_BYTES)
-        return attached_object(await library.attach(caller.tenant, store_id, asked.file_id, asked.attributes))
+        return attached_object(await library.attach(caller.tenant, store_id, asked.file_id, asked.wish))
 
     @router.get("/{store_id}/files")
     async def listing(
@@ -108,7 +121,12 @@ def _add_files(router: APIRouter, library: LibraryPort, authenticate: Authentica
     async def change(store_id: str, file_id: str, request: Request, caller: Who) -> dict[str, Any]:
         asked = await read(request, AttributeChange, MAX_BODY_BYTES)
         await library.get_attached(caller.tenant, store_id, file_id)
-        return attached_object(await library.attach(caller.tenant, store_id, file_id, asked.attributes or {}))
+        wish = Wish(attributes=asked.attributes or {})
+        return attached_object(await library.attach(caller.tenant, store_id, file_id, wish))
+
+    @router.get("/{store_id}/files/{file_id}/content")
+    async def content(store_id: str, file_id: str, caller: Who) -> dict[str, Any]:
+        return content_object(await library.attached_content(sight_of(caller), store_id, file_id))
 
     @router.delete("/{store_id}/files/{file_id}")
     async def detach(store_id: str, file_id: str, caller: Who) -> dict[str, Any]:

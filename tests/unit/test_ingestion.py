@@ -214,7 +214,7 @@ async def test_new_attributes_reach_the_chunks(library: Library) -> None:
     store = await library.ensure_default_store(TENANT)
     attached = await add(library, store.id, "guide.md", GUIDE)
     await library.drained()
-    await library.attach(TENANT, store.id, attached.file_id, {"team": "blue"})
+    await library.attach(TENANT, store.id, attached.file_id, Wish(attributes={"team": "blue"}))
     await library.drained()
     query = Query.of(Caller(TENANT, "k"), text="sky", embedding=None, stores=(store.id,), top_k=1)
     assert [dict(passage.attributes) for passage in (await library.search(query)).passages] == [{"team": "blue"}]

@@ -89,14 +89,19 @@ def test_a_bad_file_of_a_new_kind_leaves_the_store_as_it_was(
     assert len(client.vector_stores.search(filled.id, query="plan").data) == 3
 
 
-def test_static_chunks_of_at_least_the_encoders_length_are_taken(client: openai.OpenAI) -> None:
+def test_sizes_of_chunks_are_taken_and_told(client: openai.OpenAI) -> None:
     file = client.files.create(file=("a.md", b"# A\n\nAlpha."), purpose="assistants")
     store = client.vector_stores.create(
         file_ids=[file.id],
         chunking_strategy={"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}},
     )
     attached = client.vector_stores.files.poll(file.id, vector_store_id=store.id, poll_interval_ms=10)
-    assert (attached.status, attached.chunking_strategy and attached.chunking_strategy.type) == ("completed", "other")
+    assert attached.status == "completed"
+    assert attached.chunking_strategy is not None
+    assert attached.chunking_strategy.to_dict() == {
+        "type": "static",
+        "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400},
+    }
     again = client.vector_stores.files.create(
         vector_store_id=client.vector_stores.create().id, file_id=file.id, chunking_strategy={"type": "auto"}
     )
@@ -303,3 +308,39 @@ def test_a_playbook_store_is_looked_up_by_name_first_and_gives_whole_entries(cli
         one.attributes and one.attributes["name"]
         for one in client.vector_stores.search(play.id, query="x", filters=named).data
     ] == ["Paging"]  # type: ignore[arg-type]
+
+
+def test_a_store_is_described_and_ends_when_it_is_not_used(client: openai.OpenAI) -> None:
+    made = client.vector_stores.create(
+        name="s", description="Manuals of 2026", expires_after={"anchor": "last_active_at", "days": 7}
+    )
+    assert (made.model_extra or {})["description"] == "Manuals of 2026"
+    assert made.expires_after is not None
+    assert (made.expires_after.days, made.status) == (7, "completed")
+    assert made.expires_at == (made.last_active_at or 0) + 7 * 86_400
+    assert client.vector_stores.update(made.id, name="t").expires_after == made.expires_after
+    assert client.vector_stores.update(made.id, expires_after=None).expires_at is None
+
+
+@pytest.mark.parametrize("days", [0, 366])
+def test_an_end_out_of_bounds_is_refused(client: openai.OpenAI, days: int) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.vector_stores.create(expires_after={"anchor": "last_active_at", "days": days})
+    assert refused.value.param == "expires_after.days"
+
+
+def test_the_text_of_a_file_is_read_as_it_was_indexed(client: openai.OpenAI, store: VectorStore) -> None:
+    attached = client.vector_stores.files.upload_and_poll(
+        vector_store_id=store.id, file=("a.md", b"# A\n\nAlpha.\n\n## B\n\n| x |\n| --- |\n| 1 |"), poll_interval_ms=10
+    )
+    page = client.vector_stores.files.content(attached.id, vector_store_id=store.id)
+    assert page.object == "vector_store.file_content.page"
+    assert [(part.type, part.text) for part in page] == [("text", "Alpha."), ("text", "| x |\n| 1 |")]
+
+
+def test_of_a_file_that_failed_there_is_no_text(client: openai.OpenAI, store: VectorStore) -> None:
+    attached = client.vector_stores.files.upload_and_poll(
+        vector_store_id=store.id, file=("a.md", b" "), poll_interval_ms=10
+    )
+    with pytest.raises(openai.BadRequestError, match="is failed in this store"):
+        client.vector_stores.files.content(attached.id, vector_store_id=store.id)

@@ -89,6 +89,33 @@ def test_a_document_for_a_group_is_seen_by_its_members_alone(transport: TestClie
     assert sees("admin", transport, store, "penalty") == {"menu.md"}
 
 
+def test_the_bytes_and_the_text_of_a_document_for_a_group_are_read_by_its_members_alone(
+    transport: TestClient, store: str
+) -> None:
+    file = add(transport, store, "contract.md", "# Contract\n\nThe penalty is high.", access="legal")
+    lawyer, clerk = as_("lawyer", transport), as_("clerk", transport)
+    assert lawyer.files.content(file.id).read() == b"# Contract\n\nThe penalty is high."
+    assert [part.text for part in lawyer.vector_stores.files.content(file.id, vector_store_id=store)] == [
+        "The penalty is high."
+    ]
+    with pytest.raises(openai.PermissionDeniedError, match="holds what this key may not see"):
+        clerk.files.content(file.id)
+    assert list(clerk.vector_stores.files.content(file.id, vector_store_id=store)) == []
+
+
+def test_of_rows_for_different_groups_everybody_reads_their_own(transport: TestClient, store: str) -> None:
+    rows = '{"text": "penalty for all"}\n{"text": "penalty for lawyers", "access": "legal"}\n'
+    file = add(transport, store, "rows.jsonl", rows)
+    texts = {
+        who: [part.text for part in as_(who, transport).vector_stores.files.content(file.id, vector_store_id=store)]
+        for who in ("lawyer", "clerk")
+    }
+    assert texts == {"lawyer": ["penalty for all", "penalty for lawyers"], "clerk": ["penalty for all"]}
+    for who in texts:
+        with pytest.raises(openai.PermissionDeniedError):
+            as_(who, transport).files.content(file.id)
+
+
 def test_terms_that_cannot_be_read_refuse_the_document(transport: TestClient, store: str) -> None:
     with pytest.raises(openai.BadRequestError, match="consent_until: 'soon' is no time"):
         add(transport, store, "a.md", "# A\n\nText.", consent_until="soon")

@@ -96,7 +96,7 @@ async def opened(settings: RetrieverSettings, index: MemoryIndex) -> AsyncIterat
 
 async def add(library: Library, store_id: str, name: str, content: bytes, **attributes: str) -> AttachedFile:
     file = await library.create_file(TENANT, name, content, "assistants")
-    return await library.attach(TENANT, store_id, file.id, attributes)
+    return await library.attach(TENANT, store_id, file.id, Wish(attributes=attributes))
 
 
 async def found(library: Library, *stores: str) -> set[str]:
@@ -203,7 +203,7 @@ async def test_a_file_whose_attributes_change_is_not_found_under_the_old_ones(se
         store = await library.create_store(TENANT, "s")
         guide = await add(library, store.id, "guide.md", OLD)
         await library.drained()
-        await library.attach(TENANT, store.id, guide.file_id, {"access": "legal"})
+        await library.attach(TENANT, store.id, guide.file_id, Wish(attributes={"access": "legal"}))
         assert await found(library, store.id) == set()
         await gate.arrived.wait()
         gate.opened.set()
@@ -220,8 +220,8 @@ async def test_attributes_that_change_while_a_file_is_indexed_are_those_of_its_c
         store = await library.create_store(TENANT, "s")
         guide = await add(library, store.id, "guide.md", OLD)
         await gate.arrived.wait()
-        await library.attach(TENANT, store.id, guide.file_id, {"access": "legal"})
-        await library.attach(TENANT, store.id, guide.file_id, {"access": "finance"})
+        await library.attach(TENANT, store.id, guide.file_id, Wish(attributes={"access": "legal"}))
+        await library.attach(TENANT, store.id, guide.file_id, Wish(attributes={"access": "finance"}))
         gate.opened.set()
         await library.drained()
         assert await found(library, store.id) == set()
