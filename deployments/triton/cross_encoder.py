@@ -1,7 +1,7 @@
 """A cross-encoder exported to ONNX: a question and passages in, a probability for each passage out."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,17 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-BATCH = 16
-"""Pairs in one run of the graph: bounds the memory, and what is padded to the longest of a batch."""
+BATCH = 8
+"""Pairs in one run of the graph: bounds the memory, the padding, and the work for a caller that has gone."""
 MAX_CHARS = 16_384
 """Cut before tokenising, as the encoder does: no cross-encoder reads so much, and tokenising it costs."""
 
 DEFAULT_TOKENS = 512
 """Of a model that does not say how much it reads."""
+
+
+class Cancelled(Exception):
+    """Nobody waits for the answer any more."""
 
 
 class CrossEncoder:
@@ -41,13 +45,17 @@ class CrossEncoder:
         if (width := self._logits([self._tokenizer.encode("", "")]).shape) != (1, 1):
             raise ValueError(f"reranker: {_graph(path)} gives {width} for one pair, not one logit; it is no reranker")
 
-    def read(self, question: str, passages: Sequence[str]) -> NDArray[np.float32]:
-        """Shape (len(passages),): the logistic function of each logit."""
+    def read(
+        self, question: str, passages: Sequence[str], is_cancelled: Callable[[], bool] = lambda: False
+    ) -> NDArray[np.float32]:
+        """Shape (len(passages),): the logistic function of each logit. Raises Cancelled between two batches."""
         pairs = [self._tokenizer.encode(question[:MAX_CHARS], passage[:MAX_CHARS]) for passage in passages]
         logits = np.zeros(len(pairs), dtype=np.float32)
         # Pairs of like length share a batch: each is padded to its longest.
         order = sorted(range(len(pairs)), key=lambda position: len(pairs[position]))
         for start in range(0, len(order), BATCH):
+            if is_cancelled():
+                raise Cancelled
             positions = order[start : start + BATCH]
             logits[positions] = self._logits([pairs[position] for position in positions])[:, 0]
         # As `exp` overflows for a large one and `tanh` does not.

@@ -27,7 +27,7 @@ class TritonReranker:
         self._model = TritonModel(url, model, deadline_s, TENSORS, RerankerUnavailable)
 
     async def rerank(self, question: str, passages: Sequence[Passage]) -> tuple[float, ...]:
-        """As the port says. Cancelling ends the call at once; what the model has begun, it finishes."""
+        """As the port says. Cancelling ends the call at once, and the model's work on it within a batch of its own."""
         if not passages:
             return ()
         given = {"QUESTION": (question,), "PASSAGE": tuple(map(body_of, passages))}

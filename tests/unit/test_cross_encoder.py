@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deployments.triton.cross_encoder import CrossEncoder
+from deployments.triton.cross_encoder import BATCH, Cancelled, CrossEncoder
 from serve_app.adapters.encoder import ensure
 from tests import cross_encoder
 
@@ -42,6 +42,14 @@ def test_a_batch_is_read_as_its_passages_alone(checkpoint: Path) -> None:
 
 def test_no_passages_have_no_scores(checkpoint: Path) -> None:
     assert CrossEncoder(checkpoint, 1).read(QUESTION, []).shape == (0,)
+
+
+@pytest.mark.parametrize("answers", [[True], [False, True]], ids=["waiting", "begun"])
+def test_a_call_that_nobody_waits_for_is_left(checkpoint: Path, answers: list[bool]) -> None:
+    told = iter(answers)
+    with pytest.raises(Cancelled):
+        CrossEncoder(checkpoint, 1).read(QUESTION, ["word"] * (BATCH * 3), lambda: next(told))
+    assert list(told) == []
 
 
 def test_the_graph_may_stand_in_a_folder_of_its_own(checkpoint: Path, copied: Path) -> None:

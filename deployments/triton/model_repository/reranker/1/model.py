@@ -8,7 +8,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from deployments.triton.cross_encoder import CrossEncoder
+from deployments.triton.cross_encoder import Cancelled, CrossEncoder
 
 
 class TritonPythonModel:
@@ -24,7 +24,12 @@ class TritonPythonModel:
 
     def respond(self, request: Any) -> Any:
         [question] = texts(request, "QUESTION")
-        scores = self.encoder.read(question, texts(request, "PASSAGE"))
+        try:
+            # Work for callers whose deadline has passed would make the next ones miss theirs, for ever.
+            scores = self.encoder.read(question, texts(request, "PASSAGE"), request.is_cancelled)
+        except Cancelled:
+            error = pb_utils.TritonError("the caller has gone", pb_utils.TritonError.CANCELLED)
+            return pb_utils.InferenceResponse(output_tensors=[], error=error)
         return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor("SCORE", scores)])
 
 
