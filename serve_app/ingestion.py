@@ -80,7 +80,8 @@ class Ingestion:
             await self._fail(work, "server_error", f"a fault of the service ({type(exc).__name__})")
 
     async def _parsed(self, work: AttachedFile) -> Parsed:
-        return await self.parser.parse(work.name, self.folder.path(work.file_id))
+        most_tokens = work.chunk_sizes.most_tokens if work.chunk_sizes else None
+        return await self.parser.parse(work.name, self.folder.path(work.file_id), most_tokens)
 
     async def _patiently(self, work: AttachedFile, parsed: Parsed) -> None:
         for pause_s in self.retries_s:

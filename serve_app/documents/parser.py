@@ -25,8 +25,11 @@ class Parsed:
 
 
 class Parser(Protocol):
-    async def parse(self, name: str, path: Path) -> Parsed:
-        """Read the bytes at `path` as the kind of document `name` says. Raises Refusal."""
+    async def parse(self, name: str, path: Path, most_tokens: int | None = None) -> Parsed:
+        """Read the bytes at `path` as the kind of document `name` says. Raises Refusal.
+
+        `most_tokens` makes the excerpts smaller than they would be; it never makes them larger.
+        """
         ...
 
     async def close(self) -> None: ...
@@ -60,12 +63,12 @@ class ParserProcess:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    async def parse(self, name: str, path: Path) -> Parsed:
+    async def parse(self, name: str, path: Path, most_tokens: int | None = None) -> Parsed:
         async with self._turn:
             if self._idle:
                 self._idle.cancel()
             try:
-                return await asyncio.to_thread(self._exchange, name, path)
+                return await asyncio.to_thread(self._exchange, name, path, most_tokens)
             except asyncio.CancelledError:
                 self._stop()
                 raise
@@ -77,7 +80,7 @@ class ParserProcess:
             self._idle.cancel()
         await asyncio.to_thread(self._stop)
 
-    def _exchange(self, name: str, path: Path) -> Parsed:
+    def _exchange(self, name: str, path: Path, most_tokens: int | None) -> Parsed:
         process = self._running()
         incoming = _Incoming(process, time.monotonic() + self._deadline_s)
         excerpts: list[Excerpt] = []
@@ -86,7 +89,8 @@ class ParserProcess:
         try:
             if process.stdin is None:
                 raise BrokenPipeError
-            write_frame(process.stdin, {"name": name, "path": str(path.resolve())})  # type: ignore[arg-type]
+            asked = {"name": name, "path": str(path.resolve()), "most_tokens": most_tokens}
+            write_frame(process.stdin, asked)  # type: ignore[arg-type]
             while (frame := read_frame(incoming.read)) is not None:
                 if frame.get("is_spent"):
                     self._stop()

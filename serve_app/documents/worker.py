@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -50,8 +51,9 @@ def main() -> None:
     while (request := read_frame(sys.stdin.buffer.read)) is not None:
         # ends this process even when the one that would kill it is gone
         signal.setitimer(signal.ITIMER_REAL, float(deadline_s) + 5)
+        most = min(int(most_tokens), request["most_tokens"] or int(most_tokens))
         try:
-            for answer in _answers(request, lambda name, path: _read(name, path, count, int(most_tokens))):
+            for answer in _answers(request, partial(_read, count=count, most_tokens=most)):
                 write_frame(frames_out, answer)
         except MemoryError:
             write_frame(frames_out, TOO_LARGE)
@@ -77,7 +79,7 @@ def _sentence(reason: str) -> str:
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."
 
 
-def _read(name: str, path: Path, count: Callable[[str], int], most_tokens: int) -> Iterator[dict[str, Any]]:
+def _read(name: str, path: Path, *, count: Callable[[str], int], most_tokens: int) -> Iterator[dict[str, Any]]:
     content = path.read_bytes()
     reading = stamped(parse(name, content), content, time.time())
     del content

@@ -44,9 +44,10 @@ class InlineParser:
 
     most_tokens: int = 50
 
-    async def parse(self, name: str, path: Path) -> Parsed:
+    async def parse(self, name: str, path: Path, most_tokens: int | None = None) -> Parsed:
+        most = min(self.most_tokens, most_tokens or self.most_tokens)
         reading = parse(name, await asyncio.to_thread(path.read_bytes))
-        cut = [excerpts(document, count=word_count, most_tokens=self.most_tokens) for document in reading.documents]
+        cut = [excerpts(document, count=word_count, most_tokens=most) for document in reading.documents]
         return Parsed(excerpts=tuple(one for part in cut for one in part), skipped=reading.skipped)
 
     async def close(self) -> None:

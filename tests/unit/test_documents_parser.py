@@ -60,6 +60,13 @@ async def test_excerpts_keep_within_the_encoders_tokens(make: Make, guide: Path)
     assert parsed.excerpts[0].heading == "Guide"
 
 
+async def test_excerpts_are_as_small_as_asked_and_never_larger_than_usual(make: Make, guide: Path) -> None:
+    parser, count = make(), token_count(minilm_tokenizer())
+    small, usual, large = [(await parser.parse("guide.md", guide, most)).excerpts for most in (30, None, 200)]
+    assert max(count(one.encoded) for one in small) <= 30
+    assert usual == large
+
+
 async def test_every_excerpt_tells_its_language_its_files_hash_and_when_it_was_read(make: Make, guide: Path) -> None:
     before = int(time.time())
     parsed = await make().parse("guide.md", guide)

@@ -12,7 +12,7 @@ from serve_app.adapters.catalog import Catalog
 from serve_app.adapters.memory import MemoryIndex
 from serve_app.adapters.memory_screener import MemoryScreener
 from serve_app.documents.folder import Folder
-from serve_app.documents.records import AttachedFile, Paging, Wish
+from serve_app.documents.records import AttachedFile, ChunkSizes, Paging, Wish
 from serve_app.errors import InvalidRequest, NotFound, RetrieverUnavailable
 from serve_app.ingestion import Ingestion, chunk_id
 from serve_app.library import Library, default_store_id
@@ -333,3 +333,15 @@ async def test_what_cannot_be_screened_is_not_indexed(settings: RetrieverSetting
 async def test_a_treatment_nobody_knows_is_refused(library: Library) -> None:
     with pytest.raises(InvalidRequest, match="metadata.pii: 'hide' is not one of off, mask, drop"):
         await library.create_store(TENANT, "letters", {"pii": "hide"})
+
+
+async def test_a_file_is_cut_as_small_as_its_owner_wants(library: Library) -> None:
+    store = await library.ensure_default_store(TENANT)
+    attached = await add(library, store.id, "a.txt", b"One two three. " * 10)
+    await library.drained()
+    assert (await library.get_attached(TENANT, store.id, attached.file_id)).chunk_count == 1
+    await library.attach(
+        TENANT, store.id, attached.file_id, Wish(chunk_sizes=ChunkSizes(most_tokens=7, overlap_tokens=0))
+    )
+    await library.drained()
+    assert (await library.get_attached(TENANT, store.id, attached.file_id)).chunk_count == 5
