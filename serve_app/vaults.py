@@ -1,7 +1,5 @@
 """Where the placeholders of a conversation are kept between its turns."""
 
-import hashlib
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -12,13 +10,6 @@ from serve_app.placeholders import Vault
 from serve_app.turn import Caller
 
 MOST_SESSIONS = 10_000
-
-
-def session_of(caller: Caller, session: str) -> str:
-    """Whose conversation of that name it is: its values may come from passages, so keys of one tenant share it only
-    where they see the same documents. A digest, from which neither can be read."""
-    owner = json.dumps([caller.tenant, session, sorted(caller.groups)])
-    return hashlib.sha256(owner.encode()).hexdigest()
 
 
 class Vaults(Protocol):
@@ -37,17 +28,16 @@ class MemoryVaults:
 
     ttl_s: float
     clock: Callable[[], float] = time.monotonic
-    _kept: OrderedDict[str, tuple[float, dict[str, str]]] = field(default_factory=OrderedDict)
+    _kept: OrderedDict[tuple[str, str], tuple[float, dict[str, str]]] = field(default_factory=OrderedDict)
 
     async def recall(self, caller: Caller, session: str) -> Vault:
-        until, vault = self._kept.get(session_of(caller, session), (0.0, {}))
+        until, vault = self._kept.get((caller.tenant, session), (0.0, {}))
         return dict(vault) if self.clock() < until else {}
 
     async def keep(self, caller: Caller, session: str, vault: Mapping[str, str]) -> None:
         known = await self.recall(caller, session)
-        key = session_of(caller, session)
-        self._kept[key] = (self.clock() + self.ttl_s, {**known, **vault})
-        self._kept.move_to_end(key)
+        self._kept[caller.tenant, session] = (self.clock() + self.ttl_s, {**known, **vault})
+        self._kept.move_to_end((caller.tenant, session))
         self._forget()
 
     def _forget(self) -> None:

@@ -52,14 +52,6 @@ async def test_keys_of_one_tenant_share_its_sessions(vaults: Vaults) -> None:
     assert await vaults.recall(Caller("acme", "another key"), "s") == {"<PERSON_1>": "Jane"}
 
 
-async def test_who_sees_other_documents_shares_no_session(vaults: Vaults) -> None:
-    board = Caller("acme", "another key", groups=frozenset({"board"}))
-    await vaults.keep(board, "s", {"<PERSON_1>": "Jane"})
-    for stranger, session in ((ACME, "s"), (ACME, "s\0board"), (ACME, 's", ["board')):
-        assert await vaults.recall(stranger, session) == {}
-    assert await vaults.recall(Caller("acme", "k3", groups=frozenset({"board"})), "s") == {"<PERSON_1>": "Jane"}
-
-
 async def test_redis_forgets_a_session_by_itself_and_its_key_names_nobody(server: Server) -> None:
     vaults = RedisVaults(f"unix://{server.socket_file}", TTL_S)
     server.flushall()

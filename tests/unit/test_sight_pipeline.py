@@ -1,5 +1,6 @@
 """Over the whole life of a turn: no text that a caller may not see is returned, cited, prompted or remembered."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,7 +12,6 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from serve_app.adapters.memory import MemoryIndex
-from serve_app.adapters.memory_screener import MemoryScreener
 from serve_app.admission import Standing
 from serve_app.authenticator import digest
 from serve_app.errors import MantaError
@@ -20,10 +20,10 @@ from serve_app.http.answers import Answer
 from serve_app.http.responses import answer_headers
 from serve_app.pipeline import Pipeline
 from serve_app.playbook import KEY
-from serve_app.ports import Chunk, Query
+from serve_app.ports import ANY, Chunk, Query
 from serve_app.prompt import render
 from serve_app.sight import Sight, Terms
-from serve_app.turn import Caller, Found, Grounding, Message, Turn
+from serve_app.turn import Caller, Finding, Found, Grounding, Message, Scope, Screening, Turn
 from tests.builders import HashClassifier, pipeline, settings, turn
 
 TENANTS, GROUPS, STORES, PURPOSES = ("acme", "umbra"), ("legal", "board"), ("vs_1", "vs_2"), ("retrieval", "training")
@@ -54,7 +54,7 @@ class Doc:
 
     @property
     def chunk(self) -> Chunk:
-        text = f"How do I roll back weights? {' '.join(f'{word}{self.secret}' for word in 'abcdefg')} {self.email}"
+        text = f"How do I roll back weights? {' '.join(f'{word}{self.secret}' for word in 'abcdefg')} {self.person}"
         return Chunk(
             id=f"c-{self.secret}", tenant=self.tenant, store=self.store, file_id=f"f-{self.secret}", ordinal=self.n,
             text=text, source=f"s-{self.secret}.md", title=f"t-{self.secret}", heading=f"h-{self.secret}",
@@ -64,8 +64,8 @@ class Doc:
         )  # fmt: skip
 
     @property
-    def email(self) -> str:
-        return f"mail.{self.secret}@example.com"
+    def person(self) -> str:
+        return f"Nadia-{self.secret}"
 
 
 def sees(caller: Caller, doc: Doc) -> bool:
@@ -83,6 +83,14 @@ class Retrieving:
         return Found(await self.index.search(query))
 
 
+class NameScreener:
+    """Finds the names, which by default are masked in a prompt and allowed in an answer."""
+
+    async def screen(self, texts: tuple[str, ...], scope: Scope = ANY) -> tuple[Screening, ...]:
+        found = (tuple(Finding("PERSON", *match.span()) for match in re.finditer(r"Nadia-\w+", text)) for text in texts)
+        return tuple(map(Screening, found))
+
+
 @dataclass
 class Parrot:
     """Says all it was prompted with, cites every number there could be, and asks for placeholders of others."""
@@ -93,7 +101,7 @@ class Parrot:
         prompt = "\n".join(f"{message.text} {message.fields}" for message in render(turn))
         self.prompts.append(prompt)
         cited = " ".join(f"[{n}]" for n in range(1, 12))
-        guessed = " ".join(f"<EMAIL_ADDRESS_{n}>" for n in range(1, 12))
+        guessed = " ".join(f"<PERSON_{n}>" for n in range(1, 12))
         for piece in (f"{prompt}\n\n", f"So it is {cited} ", guessed):
             yield Delta({"content": piece})
         yield Delta({}, finish_reason="stop")
@@ -133,7 +141,7 @@ class World:
             router={"small": "small", "large": "small"},
             retriever={"min_score": 0.0, "sources_tokens": 100_000},
         )
-        parts = {"engine": engine, "classifier": classifier, "screener": MemoryScreener()}
+        parts = {"engine": engine, "classifier": classifier, "screener": NameScreener()}
         service = pipeline(given, retriever=retriever or Retrieving(index), **parts)
         return cls(docs, engine, classifier, service)
 
@@ -271,8 +279,8 @@ async def test_a_cache_that_forgets_who_asks_is_caught() -> None:
         await world.check(STRANGER)
 
 
-async def test_placeholders_of_a_session_are_its_owners_alone() -> None:
-    """Two of one tenant may name their conversations alike; the documents of one are not the other's."""
+async def test_a_placeholder_of_another_callers_turn_is_not_brought_back() -> None:
+    """Two of one tenant may name their conversations alike: a placeholder brings back only what its own turn read."""
     world = await World.of([HIDDEN["access"]])
     member = Caller("acme", "k2", groups=frozenset({"board"}))
     assert await world.check(replace(STRANGER, caller=member, session="monday")) == 1
