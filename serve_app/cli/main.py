@@ -10,6 +10,7 @@ from serve_app.cli.keys import keys_app
 from serve_app.cli.manifests import manifests_app
 from serve_app.cli.migrate import migrate
 from serve_app.cli.pii import pii_app
+from serve_app.cli.playbook import playbook_app
 from serve_app.cli.purge import purge
 from serve_app.cli.redact import redact
 from serve_app.cli.redteam import redteam
@@ -34,6 +35,7 @@ app.command()(migrate)
 app.command()(triton)
 app.add_typer(eval_app, name="eval", help="Measure the running service.")
 app.add_typer(stores_app, name="stores", help="List, show and delete vector stores.")
+app.add_typer(playbook_app, name="playbook", help="List and show the named entries of playbook stores.")
 app.add_typer(heads_app, name="heads", help="Train and describe the classifier's heads.")
 app.add_typer(pii_app, name="pii", help="Train and describe the model that finds names.")
 app.add_typer(manifests_app, name="manifests", help="Write the Kubernetes manifests from a config.")
