@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from deployments.remote import GATEWAY, Handle, RemoteClassifier, RemoteScreener, named
 from serve_app.events import Events
-from serve_app.ports import ANY, Query, Reranker
+from serve_app.ports import ANY, Query
 from serve_app.ports import Classifier as ClassifierPort
 from serve_app.settings import (
     ClassifierSettings,
     ExtractiveSettings,
     GatewaySettings,
     MilvusSettings,
-    RerankerSettings,
     asset,
 )
 from serve_app.turn import Found, Scope, Scores, Screening, Signals, Turn
@@ -63,6 +62,7 @@ class Retriever:
     async def __init__(self, settings: GatewaySettings, classifier: Handle, screener: Handle) -> None:  # type: ignore[misc]
         from serve_app.adapters.catalog import Catalog
         from serve_app.adapters.milvus import MilvusIndex
+        from serve_app.adapters.rerankers import reranker_of
         from serve_app.library import Library
         from serve_app.redaction import Redaction
 
@@ -114,11 +114,6 @@ def classifier_of(settings: ClassifierSettings) -> ClassifierPort:
     from serve_app.classifier import EmbeddedClassifier
 
     return EmbeddedClassifier.load(asset(settings.encoder_path), settings.threads)
-
-
-def reranker_of(settings: RerankerSettings) -> Reranker | None:
-    """None where the index's own ranking stands."""
-    return None
 
 
 def milvus_token(settings: MilvusSettings) -> str | None:
