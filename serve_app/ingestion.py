@@ -2,7 +2,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,11 @@ Inspect = Callable[[tuple[str, ...]], Awaitable[tuple[float, ...]]]
 """Texts -> how likely an instruction stands in each that is not its own."""
 
 ENCODED_AT_ONCE = 4
-"""A question that comes during ingestion waits for one such batch at most: 45 ms on 2 cores, where 16 take 180.
-
-On a CPU a larger batch gains nothing: 22 ms of one core for each text of 150 tokens, with 1, 4, 8 or 16 at once.
-"""
+"""Texts of one call to the encoder. A search that begins meanwhile shares the cores with one such call at most: 45 ms
+on 2 cores, where 16 take 180. A larger batch gains nothing on a CPU."""
+PAUSE_S = 0.1
+"""Longest wait for searches under way before each such call: where searches never cease, ingestion goes on at a third
+of its speed."""
 INDEXED_AT_ONCE = 256
 
 logger = logging.getLogger(__name__)
@@ -51,8 +52,6 @@ class Ingestion:
     folder: Folder
     retries_s: tuple[float, ...] = (1, 2, 4, 8, 16)
     """Pauses before trying again when the index or the encoder was not there."""
-    encoding: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Of all files under way one batch is encoded at a time, so that a question waits for no more than that."""
 
     async def ingest(self, work: AttachedFile) -> None:
         try:
@@ -142,8 +141,8 @@ class Ingestion:
         rows: dict[int, NDArray[np.float32]] = {}
         for start in range(0, len(order), ENCODED_AT_ONCE):
             batch = order[start : start + ENCODED_AT_ONCE]
-            async with self.encoding:
-                rows.update(zip(batch, await self.encode(tuple(texts[at] for at in batch)), strict=True))
+            await self.shelf.quiet(PAUSE_S)
+            rows.update(zip(batch, await self.encode(tuple(texts[at] for at in batch)), strict=True))
         return np.stack([rows[at] for at in range(len(texts))])
 
     async def _suspicions(self, excerpts: Sequence[Excerpt]) -> Sequence[float | None]:
@@ -152,8 +151,8 @@ class Ingestion:
             return [None] * len(excerpts)
         found: list[float | None] = []
         for start in range(0, len(excerpts), ENCODED_AT_ONCE):
-            async with self.encoding:
-                found += await self.inspect(tuple(one.text for one in excerpts[start : start + ENCODED_AT_ONCE]))
+            await self.shelf.quiet(PAUSE_S)
+            found += await self.inspect(tuple(one.text for one in excerpts[start : start + ENCODED_AT_ONCE]))
         return found
 
     async def _fail(self, work: AttachedFile, code: RefusalCode, message: str) -> None:

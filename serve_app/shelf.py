@@ -1,6 +1,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,11 @@ class Shelf:
             self._visibility.hide(work.place)
             self._under_way[work.place] = work
         await self._visibility.searched()  # searches that began before do not know that it is hidden
+
+    async def quiet(self, most_s: float) -> None:
+        """Returns when no search is under way that was when it was asked; after `most_s` at the latest."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._visibility.searched(), most_s)
 
     async def add(self, work: AttachedFile, chunks: Sequence[Chunk], embeddings: NDArray[np.float32]) -> None:
         """Raises Abandoned."""

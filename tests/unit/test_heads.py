@@ -308,6 +308,21 @@ async def test_a_question_is_served_between_the_slices_of_a_batch(shipped: Heads
     assert [len(call) for call in encoder.calls] == [SLICE, 1, *[SLICE] * 4]
 
 
+async def test_a_question_is_next_however_many_batches_there_are(shipped: Heads) -> None:
+    encoder = Slow()
+    classifier = EmbeddedClassifier(encoder, shipped, Inspector.load(indirect.SHIPPED))
+    batches = [asyncio.create_task(classifier.encode((f"{name} " * 300,) * 2)) for name in "abc"]
+    await asyncio.to_thread(encoder.started.wait, 10)
+    question = asyncio.create_task(classifier.encode(("What is a pod?",)))
+    await asyncio.sleep(0)
+    encoder.permitted.set()
+    await asyncio.gather(question, *batches)
+    classifier.close()
+    assert encoder.calls.index(("What is a pod?",)) == 1
+    # a long text is a slice
+    assert [len(call) for call in encoder.calls] == [1] * 7
+
+
 async def test_a_batch_is_scored_in_order_and_in_slices(shipped: Heads) -> None:
     encoder = Slow()
     encoder.permitted.set()

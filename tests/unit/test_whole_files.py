@@ -19,7 +19,9 @@ from serve_app.ingestion import INDEXED_AT_ONCE
 from serve_app.library import Library
 from serve_app.ports import Chunk, Query
 from serve_app.settings import RetrieverSettings
+from serve_app.shelf import Shelf
 from serve_app.turn import Caller, Passage
+from serve_app.visibility import Visibility
 from tests.unit.documents import InlineParser, bag_of_words
 
 TENANT = "ann"
@@ -308,3 +310,15 @@ async def test_a_batch_is_attached_whole_or_not_at_all(settings: RetrieverSettin
         with pytest.raises(NotFound, match="no file 'file-none'"):
             await library.attach_batch(TENANT, store.id, {file.id: Wish(), "file-none": Wish()})
         assert (await library.list_attached(TENANT, store.id, Paging())).records == ()
+
+
+async def test_ingestion_leaves_the_cores_to_a_search_but_not_for_long() -> None:
+    visibility = Visibility()
+    shelf = Shelf(Catalog("sqlite+aiosqlite://"), MemoryIndex(), visibility)
+    await shelf.quiet(60)
+    async with visibility.searching():
+        await shelf.quiet(0.0)
+        waiting = asyncio.create_task(shelf.quiet(60))
+        await asyncio.wait([waiting], timeout=0.01)
+        assert not waiting.done()
+    await waiting
