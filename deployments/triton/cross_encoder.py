@@ -49,17 +49,24 @@ class CrossEncoder:
         self, question: str, passages: Sequence[str], is_cancelled: Callable[[], bool] = lambda: False
     ) -> NDArray[np.float32]:
         """Shape (len(passages),): the logistic function of each logit. Raises Cancelled between two batches."""
-        pairs = [self._tokenizer.encode(question[:MAX_CHARS], passage[:MAX_CHARS]) for passage in passages]
-        logits = np.zeros(len(pairs), dtype=np.float32)
-        # Pairs of like length share a batch: each is padded to its longest.
-        order = sorted(range(len(pairs)), key=lambda position: len(pairs[position]))
+        asked = self._cut(question[:MAX_CHARS])
+        logits = np.zeros(len(passages), dtype=np.float32)
+        # Passages of like length share a batch: each is padded to its longest.
+        order = sorted(range(len(passages)), key=lambda position: len(passages[position]))
         for start in range(0, len(order), BATCH):
             if is_cancelled():
                 raise Cancelled
             positions = order[start : start + BATCH]
-            logits[positions] = self._logits([pairs[position] for position in positions])[:, 0]
+            pairs = [self._tokenizer.encode(asked, passages[at][:MAX_CHARS]) for at in positions]
+            logits[positions] = self._logits(pairs)[:, 0]
         # As `exp` overflows for a large one and `tanh` does not.
         return np.asarray((1 + np.tanh(logits / 2)) / 2, dtype=np.float32)
+
+    def _cut(self, text: str) -> str:
+        """As much as could be read of it alone. The tokenizer keeps what it cuts off a pair, every part of the one text
+        with every part of the other: 65 ms where both are of 4,000 characters, and 2 where one is short."""
+        ends = [end for _, end in self._tokenizer.encode(text).offsets]
+        return text[: max(ends)]
 
     def _logits(self, pairs: Sequence[Encoding]) -> NDArray[np.float32]:
         width = max(len(pair) for pair in pairs)

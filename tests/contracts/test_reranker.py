@@ -236,6 +236,25 @@ async def answered(client: CrossEncoder, seconds: float) -> None:
 
 
 @pytest.mark.triton
+async def test_calls_that_were_given_up_are_not_worked_off(triton: Backend) -> None:
+    """Else a model that was once too slow would answer nobody in time any more."""
+    async with triton.client() as client:
+        await client.rerank(QUESTION, PASSAGES)
+        start = time.monotonic()
+        tasks = {asyncio.create_task(client.rerank(QUESTION, (passage(LONG),) * 200)) for _ in range(30)}
+        done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        one_call = time.monotonic() - start
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others)
+        start = time.monotonic()
+        await client.rerank(QUESTION, PASSAGES[:1])
+        waited = time.monotonic() - start
+    assert all(len(task.result()) == 200 for task in done)
+    assert waited < one_call * 3  # 0.03 times; behind the others it would be thirty.
+
+
+@pytest.mark.triton
 def test_a_server_without_the_cross_encoder_it_is_to_serve_names_the_file(triton_model: Model, tmp_path: Path) -> None:
     model = Model(encoder=triton_model.encoder, heads=triton_model.heads, reranker=tmp_path / "absent")
     server = TritonServer(model, log=tmp_path / "triton.log")
