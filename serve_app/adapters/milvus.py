@@ -25,7 +25,7 @@ from serve_app.errors import RetrieverUnavailable
 from serve_app.milvus_settings import MilvusSettings
 from serve_app.ports import Chunk, Query
 from serve_app.relevance import Candidate, rank, words
-from serve_app.turn import Passage
+from serve_app.turn import Embedding, Passage
 
 BATCH = 256
 """Rows in one call: of the longest texts it is half of what a server takes in a message (64 MiB)."""
@@ -33,6 +33,8 @@ UNFLUSHED = 64
 """Rows that Milvus Lite may hold unflushed; each costs every search some 0.07 ms."""
 FLUSH_AFTER_S = 0.5
 """When the last of them are flushed, once nothing more is written."""
+
+Hits = Sequence[Mapping[str, Any]]
 
 logger = logging.getLogger(__name__)
 
@@ -82,13 +84,13 @@ class MilvusIndex:
         where = visible(query, filters.parse(query.filters))
         async with self._session.reaching("search", self._settings.search_deadline_s) as client:
             limit = max(16, 2 * query.top_k)
-            searches: list[Awaitable[_Hits]] = []
-            if query.embedding is not None:
-                searches.append(self._near(client, query.embedding, where, limit))
-            if words(query.text):
-                searches.append(self._worded(client, query.text, where, limit))
-            found = [hit for hits in await _together(searches) for hit in hits]
-        return rank(query, _candidates(found))
+            text = encodable(query.text) if words(query.text) else ""
+            hits: tuple[Hits, Hits]
+            if reader := self._session.reader:
+                hits = await asyncio.to_thread(reader.search, text, query.embedding, where, limit)
+            else:
+                hits = await self._hits(client, text, query.embedding, where, limit)
+        return rank(query, _candidates(*hits))
 
     async def delete(self, tenant: str, store: str, file_id: str | None = None) -> None:
         await self._remove("delete", expression(tenant, (store,), file_id=file_id))
@@ -113,30 +115,31 @@ class MilvusIndex:
         async with self._session.reaching(task, self._settings.write_deadline_s) as client, self._one_writer:
             yield client
 
-    async def _near(self, client: AsyncMilvusClient, embedding: NDArray[np.float32], where: str, limit: int) -> "_Hits":
-        params = {"metric_type": "IP", "params": dict(self._settings.search_params)}
-        return [(True, hit) for hit in await self._hits(client, "dense", embedding, params, where, limit)]
-
-    async def _worded(self, client: AsyncMilvusClient, text: str, where: str, limit: int) -> "_Hits":
-        hits = await self._hits(client, "sparse", encodable(text), {"metric_type": "BM25"}, where, limit)
-        return [(False, hit) for hit in hits]
-
     async def _hits(
-        self, client: AsyncMilvusClient, field: str, wanted: Any, params: dict[str, Any], where: str, limit: int
-    ) -> Sequence[Mapping[str, Any]]:
-        found = await client.search(
-            self._session.collection,
-            data=[wanted],
-            anns_field=field,
-            search_params=params,
-            filter=where,
-            limit=limit,
-            output_fields=OUTPUT,
-            consistency_level=self._settings.consistency_level,
-            retry_times=0,
+        self, client: AsyncMilvusClient, text: str, embedding: Embedding | None, where: str, limit: int
+    ) -> tuple[Hits, Hits]:
+        """The nearest by meaning and the best by words; where one is not asked for, or the text is empty, none."""
+
+        async def of(column: str, wanted: Any, metric: str, **more: Any) -> Hits:
+            found = await client.search(
+                self._session.collection,
+                data=[wanted],
+                anns_field=column,
+                search_params={"metric_type": metric, **more},
+                filter=where,
+                limit=limit,
+                output_fields=OUTPUT,
+                consistency_level=self._settings.consistency_level,
+                retry_times=0,
+            )
+            hits: Hits = found[0]
+            return hits
+
+        params = dict(self._settings.search_params)
+        return await _both(
+            of("dense", embedding, "IP", params=params) if embedding is not None else _none(),
+            of("sparse", text, "BM25") if text else _none(),
         )
-        hits: Sequence[Mapping[str, Any]] = found[0]
-        return hits
 
     async def _write(self, client: AsyncMilvusClient, rows: list[dict[str, Any]]) -> None:
         name = self._session.collection
@@ -182,30 +185,31 @@ class MilvusIndex:
         self._unflushed = 0
 
 
-_Hits = list[tuple[bool, Mapping[str, Any]]]
-"""Whether found by meaning, and Milvus' hit."""
-
-
 def _batches(rows: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
     return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
 
 
-async def _together(searches: Sequence[Awaitable[_Hits]]) -> list[_Hits]:
+async def _none() -> Hits:
+    return ()
+
+
+async def _both(near: Awaitable[Hits], worded: Awaitable[Hits]) -> tuple[Hits, Hits]:
     """Both results, or the first failure with the other search stopped."""
-    tasks = [asyncio.ensure_future(search) for search in searches]
+    tasks = [asyncio.ensure_future(near), asyncio.ensure_future(worded)]
     try:
-        return list(await asyncio.gather(*tasks))
+        first, second = await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
+    return first, second
 
 
-def _candidates(found: _Hits) -> list[Candidate]:
+def _candidates(near: Hits, worded: Hits) -> list[Candidate]:
     """One candidate for each chunk, with both its scores where both searches found it."""
-    cosines = {hit["pk"]: float(hit["distance"]) for near, hit in found if near}
-    # A server gives BM25 as a score, Milvus Lite 3.2 as its negative (smaller is better).
-    bm25s = {hit["pk"]: abs(float(hit["distance"])) for near, hit in found if not near}
-    entities = {hit["pk"]: hit["entity"] for _, hit in found}
+    cosines = {hit["pk"]: float(hit["distance"]) for hit in near}
+    # A server gives BM25 as a score, Milvus Lite 3.2 over gRPC as its negative (smaller is better).
+    bm25s = {hit["pk"]: abs(float(hit["distance"])) for hit in worded}
+    entities = {hit["pk"]: hit["entity"] for hit in (*near, *worded)}
     return [
         Candidate(passage(entity), cosine=cosines.get(pk), bm25=bm25s.get(pk, 0.0)) for pk, entity in entities.items()
     ]

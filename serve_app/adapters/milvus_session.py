@@ -11,6 +11,7 @@ from pymilvus import AsyncMilvusClient, MilvusException
 
 from serve_app.adapters.milvus_collection import Unfit, check, establish
 from serve_app.adapters.milvus_connection import connect, connect_blocking, reason, release
+from serve_app.adapters.milvus_lite import LiteReader, reader_of
 from serve_app.errors import RetrieverUnavailable
 from serve_app.milvus_settings import MilvusSettings
 
@@ -31,6 +32,8 @@ class Session:
         """Its own name, once connected: a migration that moves the alias does not change it under our feet."""
         self.is_lite = settings.is_lite
         """Whether Milvus Lite answers, be it as a server."""
+        self.reader: LiteReader | None = None
+        """Milvus Lite's data in this process, once connected."""
 
     async def close(self) -> None:
         client, self._client = self._client, None
@@ -110,6 +113,8 @@ class Session:
             replicas = {} if settings.replicas == 1 else {"replica_number": settings.replicas}
             await client.load_collection(self.collection, timeout=settings.write_deadline_s, retry_times=0, **replicas)
             self.is_lite = "lite" in await client.get_server_version(retry_times=0)
+            if settings.is_lite:
+                self.reader = await asyncio.to_thread(reader_of, settings.uri, self.collection)
         except BaseException:
             await client.close()
             raise
