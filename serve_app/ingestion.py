@@ -119,10 +119,14 @@ class Ingestion:
         await self.shelf.complete(work, ended)
 
     async def _filed(self, work: AttachedFile, excerpts: Sequence[Excerpt]) -> Sequence[Excerpt | None]:
-        """As the store takes them: redacted, and named where it holds a playbook."""
+        """As the store takes them: redacted, named where it holds a playbook, and nothing about a subject purged."""
         metadata = (await self.catalog.stores.get(work.tenant, work.store_id)).metadata
         treated = await self._redacted(work, excerpts, treatment(metadata))
-        return [one and filed(one, metadata, work.attributes) for one in treated]
+        kept = [None if one is None or self._is_purged(work, one) else one for one in treated]
+        return [one and filed(one, metadata, work.attributes) for one in kept]
+
+    def _is_purged(self, work: AttachedFile, excerpt: Excerpt) -> bool:
+        return self.shelf.has_purged(work, str(attributes_of(work, excerpt).get("consent_subject", "")))
 
     async def _redacted(
         self, work: AttachedFile, excerpts: Sequence[Excerpt], how: Treatment

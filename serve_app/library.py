@@ -62,7 +62,6 @@ class Library:
     ) -> None:
         """Without a `parser`: a process of its own that counts tokens as the default encoder does."""
         self._catalog = catalog
-        self._index = index
         self._search = Search(index, reranker, settings.reranker)
         self._parser = parser or ParserProcess(
             tokenizer_path=minilm_tokenizer(),
@@ -260,15 +259,15 @@ class Library:
     async def purge(self, tenant: str, subject: str) -> Purged:
         """Removes all files about a subject for good, and every chunk about it that other files brought.
 
-        A file of many people, such as JSON lines with a subject each, loses those chunks but keeps its bytes: it must
-        be replaced by one without the subject before it is ingested again.
+        A file of many people, such as JSON lines with a subject each, loses those chunks but keeps its bytes: nobody
+        reads them, and what they say of the subject is not indexed again.
         """
         about = await self._catalog.places.about(tenant, subject)
         files = sorted({place.file_id for place in about})
         chunks = sum(place.chunk_count for place in about)
         for file_id in files:
             await self.delete_file(tenant, file_id)
-        return Purged(subject, tuple(files), chunks + await self._index.purge(tenant, subject))
+        return Purged(subject, tuple(files), chunks + await self._shelf.purge(tenant, subject))
 
     async def attach_batch(self, tenant: str, store_id: str, files: Mapping[str, Wish]) -> Batch:
         """All of them or, when one is not there, none."""

@@ -1,4 +1,5 @@
 import asyncio
+import hashlib
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,11 +32,13 @@ class Shelf:
         self._index = index
         self._visibility = visibility
         self._under_way: dict[Place, AttachedFile] = {}
+        self._purged: dict[tuple[str, str], float] = {}
         # Between asking whether a file is wanted and writing its chunks nobody may remove it.
         self._writing = asyncio.Lock()
 
     async def open(self) -> None:
         self._visibility.hide(*await self._catalog.places.hidden())
+        self._purged = await self._catalog.files.purged()
 
     async def begin(self, work: AttachedFile) -> None:
         """Its chunks come, and none is found before `complete`. Raises Abandoned."""
@@ -64,7 +67,9 @@ class Shelf:
         async with self._writing:
             if not await self._catalog.places.is_wanted(work):
                 raise Abandoned
-            await self._index.upsert(chunks, embeddings)
+            kept = [at for at, chunk in enumerate(chunks) if not self.has_purged(work, chunk.terms.subject)]
+            if kept:
+                await self._index.upsert([chunks[at] for at in kept], embeddings[kept])
 
     async def complete(self, work: AttachedFile, ended: Settled) -> None:
         """The file is found from now on, and those of its name that came before are not. Raises Abandoned."""
@@ -89,6 +94,18 @@ class Shelf:
         for place in places:
             await self.sweep(place)
 
+    async def purge(self, tenant: str, subject: str) -> int:
+        """Removes every chunk about a subject; no file uploaded before brings one back. How many there were."""
+        whom = (tenant, _digest(subject))
+        self._purged[whom] = await self._catalog.files.purge(*whom)
+        async with self._writing:
+            return await self._index.purge(tenant, subject)
+
+    def has_purged(self, work: AttachedFile, subject: str) -> bool:
+        """Whether what this file says about the subject is not to be indexed."""
+        purged_at = self._purged.get((work.tenant, _digest(subject))) if subject and self._purged else None
+        return purged_at is not None and work.uploaded_at <= purged_at
+
     async def sweep(self, place: Place) -> None:
         """Remove what is hidden, unless it is on its way. Where the index is away it stays hidden, and for later."""
         try:
@@ -111,3 +128,7 @@ class Shelf:
         await self._index.delete(place.tenant, place.store_id, place.file_id or None)
         await self._catalog.places.cleared(place)
         self._visibility.switch(place)
+
+
+def _digest(subject: str) -> str:
+    return hashlib.sha256(subject.encode("utf-8", "replace")).hexdigest()

@@ -7,7 +7,7 @@ from sqlalchemy import delete, insert, select
 from serve_app.adapters.catalog_database import Database, read
 from serve_app.adapters.catalog_places import Places
 from serve_app.adapters.catalog_stores import Stores
-from serve_app.adapters.tables import ATTACHED, FILES, LOOSE, hide, owned_by, place_in, stored_file
+from serve_app.adapters.tables import ATTACHED, FILES, LOOSE, PURGED, hide, owned_by, place_in, stored_file
 from serve_app.documents.records import Listing, Paging, Place, StoredFile
 
 
@@ -75,6 +75,21 @@ class Files:
             await connection.execute(insert(LOOSE).values(file_id=file_id))
             await hide(connection, places)
         return places
+
+    async def purge(self, tenant: str, subject_sha256: str) -> float:
+        """Notes that what was uploaded up to now says nothing about this subject any more; returns this moment."""
+        whom = {"tenant": tenant, "subject_sha256": subject_sha256}
+        now = time.time()
+        async with self._database.transaction() as connection:
+            mine = (PURGED.c.tenant == tenant, PURGED.c.subject_sha256 == subject_sha256)
+            await connection.execute(delete(PURGED).where(*mine))
+            await connection.execute(insert(PURGED).values(**whom, purged_at=now))
+        return now
+
+    async def purged(self) -> dict[tuple[str, str], float]:
+        """When which subjects were purged, by tenant and the SHA-256 of the subject."""
+        rows = await self._database.rows(select(PURGED))
+        return {(row["tenant"], row["subject_sha256"]): row["purged_at"] for row in rows}
 
     async def loose(self) -> tuple[str, ...]:
         """Ids of files, unknown to everybody, whose bytes may be in the folder."""

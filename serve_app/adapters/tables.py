@@ -85,6 +85,13 @@ LOOSE = Table(
     SCHEMA,
     Column("file_id", String(64), primary_key=True),
 )
+PURGED = Table(
+    "purged_subjects",  # by the SHA-256 of their names: who asked to be forgotten is not kept
+    SCHEMA,
+    Column("tenant", String(255), primary_key=True),
+    Column("subject_sha256", String(64), primary_key=True),
+    Column("purged_at", Double, nullable=False),
+)
 Index("vector_store_files_of_a_store", ATTACHED.c.tenant, ATTACHED.c.store_id)
 
 
@@ -95,7 +102,8 @@ def owned_by(tenant: str, table: Table) -> Select[Any]:
 def joined() -> Select[Any]:
     """Files in stores, with what the file itself knows. Of all tenants: narrow it with `attached`."""
     mine = (ATTACHED.c.file_id == FILES.c.id) & (ATTACHED.c.tenant == FILES.c.tenant)
-    return select(ATTACHED, FILES.c.name, FILES.c.size_bytes).join_from(ATTACHED, FILES, mine)
+    facts = (FILES.c.name, FILES.c.size_bytes, FILES.c.created_at.label("uploaded_at"))
+    return select(ATTACHED, *facts).join_from(ATTACHED, FILES, mine)
 
 
 def attached(tenant: str) -> Select[Any]:

@@ -24,3 +24,5 @@ def purge(
     console.print(f"{subject}: removed {len(files)} file(s), {gone['chunks']} chunk(s)")
     for file_id in files:
         console.print(f"  {file_id}")
+    for name in ("cached_answers", "training_rows"):
+        console.print(f"{name.replace('_', ' ')}: {gone[name] or 'none; the service keeps none'}")

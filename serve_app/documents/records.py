@@ -97,6 +97,7 @@ class AttachedFile:
     """When it was attached."""
     sequence: int
     """Order of attaching within the catalog."""
+    uploaded_at: float
     size_bytes: int
     chunk_count: int = 0
     attributes: Attributes = field(default_factory=dict)

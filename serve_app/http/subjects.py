@@ -24,6 +24,9 @@ def subjects_router(library: LibraryPort, authenticate: Authenticate) -> APIRout
             "deleted": True,
             "files": list(gone.files),
             "chunks": gone.chunks,
+            # Neither is kept anywhere yet: what comes to keep them counts here what it removed.
+            "cached_answers": 0,
+            "training_rows": 0,
         }
 
     return router

@@ -146,9 +146,29 @@ def test_a_purge_removes_every_file_about_a_subject_and_says_so(
     told = CliRunner().invoke(command, ["purge", "--subject", "p 17/x"], input="y\n")
     assert told.exit_code == 0, told.output
     assert "removed 1 file(s), 1 chunk(s)" in told.output and removed.id in told.output
+    assert "cached answers: none; the service keeps none" in told.output
     assert sees("clerk", transport, store, "tea") == {"joe.md"}
     with pytest.raises(openai.NotFoundError):
         as_("admin", transport).files.retrieve(removed.id)
+
+
+def test_what_was_purged_from_a_file_of_many_people_does_not_come_back_from_its_bytes(
+    transport: TestClient, store: str
+) -> None:
+    rows = '{"text": "Jane likes tea", "consent_subject": "p"}\n{"text": "Joe likes tea", "consent_subject": "q"}\n'
+    file = add(transport, store, "rows.jsonl", rows)
+    admin = as_("admin", transport)
+    gone = admin.delete("/subjects/p", cast_to=dict[str, object])
+    assert (gone["files"], gone["chunks"]) == ([], 1)
+    again = add(transport, store, "rows.jsonl", rows, team="red")
+    assert again.id == file.id
+    found = admin.vector_stores.search(store, query="tea").data
+    assert [part.text for result in found for part in result.content] == ["Joe likes tea"]
+    assert [part.text for part in admin.vector_stores.files.content(file.id, vector_store_id=store)] == [
+        "Joe likes tea"
+    ]
+    add(transport, store, "jane.md", "# Jane\n\nJane likes tea again.", consent_subject="p")
+    assert sees("clerk", transport, store, "tea") == {"rows.jsonl#2", "jane.md"}
 
 
 def test_a_purge_that_is_not_confirmed_removes_nothing(transport: TestClient, store: str) -> None:
