@@ -71,8 +71,9 @@ class RerankerSettings(Section):
     """vllm: what the server answers. logits: there is no sigmoid at the model's end (ms-marco's cross-encoders on vLLM,
     BERT's kind on llama.cpp), and Manta applies it."""
     candidates: int = Field(default=50, gt=0, le=200)
-    """Passages read beside the question; no other can be found. A server's time grows with them and with their length
-    (a chunk has up to 250 tokens): measure a call on yours, and take as many as fit into half of `deadline_ms`."""
+    """Passages read beside the question; no other can be found. A server's time grows with them and with their length:
+    measure a call on yours, and take as many as fit into half of `deadline_ms`. Fifty are for a GPU: a cross-encoder of
+    22 M parameters takes some 60 ms of a core for each chunk of 170 tokens."""
     deadline_ms: int = Field(default=300, gt=0)
     """After this the order of the search stands, and the answer says `degraded: reranker`. Above the p99 of a call
     under load, and well below `retriever.deadline_ms`, of which it is a part."""

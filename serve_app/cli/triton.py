@@ -1,4 +1,4 @@
-"""`manta triton`: the classifier on a Triton server on this machine."""
+"""`manta triton`: the classifier, and a reranker where one is given, on a Triton server on this machine."""
 
 import signal
 from pathlib import Path
@@ -37,14 +37,12 @@ def triton(
         ),
     ] = None,
 ) -> None:
-    """Serve the classifier with NVIDIA Triton on 127.0.0.1 until Ctrl-C, for `classifier.backend: triton`.
+    """Serve the classifier with NVIDIA Triton on 127.0.0.1 until Ctrl-C, for `classifier.backend: triton`, and a
+    cross-encoder for `retriever.reranker.backend: triton`.
 
     The first start makes the virtual environment .venv-triton.
     """
-    # A supervisor and a closed terminal end the server as Ctrl-C does; a shell's background job starts with
-    # interrupts ignored.
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, signal.default_int_handler)
+    _end_as_by_ctrl_c()
     try:
         _make_environment()
         folder = encoder.ensure(encoder_root.resolve())
@@ -57,6 +55,12 @@ def triton(
         raise typer.Exit(1) from exc
     except KeyboardInterrupt:
         typer.echo("Triton is stopped.", err=True)
+
+
+def _end_as_by_ctrl_c() -> None:
+    """A supervisor and a closed terminal end the server so too; a shell's background job starts with interrupts off."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.default_int_handler)
 
 
 def _make_environment() -> None:
