@@ -1,29 +1,17 @@
 """How relevant a passage is to a question: one number in [0, 1] from its meaning and its words."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from serve_app.ports import Query
 from serve_app.turn import Passage
+from serve_app.wording import STOP_WORDS as STOP_WORDS
+from serve_app.wording import Wording, named_in, normalised
+from serve_app.wording import words as words
 
-WORD = re.compile(r"\w+")
-
-STOP_WORDS = frozenset(
-    WORD.findall("""
-    a about above after again all also am an and any are as at be because been before being below between both
-    but by can cannot could did do does doing down during each either else ever every few for from further get
-    had has have having he her here hers him his how i if in into is it its itself just let may me might mine
-    more most must my myself neither no nor not of off on once only or other our ours out over own per please
-    same shall she should so some such than that the their theirs them then there these they this those through
-    to too under until up upon us very via was we were what when where whether which while who whom whose why
-    will with within without would yet you your yours yourself
-    """)
-)
-"""Words too common to tell two passages apart. Both indexes leave them out."""
-
-MEANING = 0.5
-"""Weight of the cosine against the words. Flat between 0.4 and 0.6 on documentation pages and on PubMedQA."""
+MEANING = 0.55
+"""Weight of the cosine against the words: flat between 0.5 and 0.65 over the tasks of `benchmarks/retrieval.py`.
+Weights that follow the share of words found, or how far the best stand out, were no better on tasks not fitted on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +25,6 @@ class Candidate:
     """0: too poor in the question's words to be among the best."""
 
 
-def words(text: str) -> list[str]:
-    """The words of a text that count, in order, in lower case."""
-    return [word for word in WORD.findall(text.lower()) if word not in STOP_WORDS]
-
-
 def body(*, title: str, heading: str, text: str) -> str:
     """What is searched for words: a passage says under its headings what it need not repeat."""
     return "\n".join(part for part in (title, heading, text) if part)
@@ -50,20 +33,36 @@ def body(*, title: str, heading: str, text: str) -> str:
 def rank(query: Query, candidates: Sequence[Candidate]) -> tuple[Passage, ...]:
     """The best `query.top_k` passages, best first, scored; ties by id, so the same question has the same answer.
 
-    The score is the mean of the cosine and of the word score. The word score is the mean of the share of the
+    The score is the weighted mean of the cosine and of the word score. The word score is the mean of the share of the
     question's words that the passage has, and of its BM25 relative to the best one's, scaled to the best one's share.
     Both halves are absolute: a question about something else scores low even for its best passage, whatever
     the size of the collection (raw BM25 grows with it, and min-max or reciprocal ranks always find a winner).
+
+    A `query.ranking.meaning` of 1 or 0 orders by the one search alone and leaves out what it did not find.
     """
-    asked = frozenset(words(query.text))
-    wording = _word_scores(asked, candidates)
-    meaning = wording if query.embedding is None else _cosines(candidates)
-    weight = MEANING if asked else 1.0
-    scored = [
-        replace(candidate.passage, score=weight * cosine + (1 - weight) * word_score)
-        for candidate, cosine, word_score in zip(candidates, meaning, wording, strict=True)
-    ]
-    return tuple(sorted(scored, key=lambda passage: (-passage.score, passage.id))[: query.top_k])
+    if query.ranking.meaning == 1 and query.embedding is not None:
+        return _first(query, [(one.cosine, one) for one in candidates if one.cosine is not None], 1.0)
+    wording = Wording.of(query.text)
+    if query.ranking.meaning == 0:
+        found = [(one.bm25, one) for one in candidates if one.bm25 > 0]
+        best, passage = max(((bm25, one.passage) for bm25, one in found), key=lambda pair: pair[0], default=(0.0, None))
+        return _first(query, found, _share(wording, passage) / best if passage else 0.0)
+    shares = [_share(wording, candidate.passage) for candidate in candidates]
+    lexical = _word_scores(shares, candidates)
+    nearness = lexical if query.embedding is None else _cosines(candidates)
+    weight = query.ranking.meaning if query.ranking.meaning is not None else MEANING if wording.words else 1.0
+    scores = [weight * near + (1 - weight) * worded for near, worded in zip(nearness, lexical, strict=True)]
+    return _first(query, list(zip(scores, candidates, strict=True)), 1.0)
+
+
+def _first(query: Query, found: Sequence[tuple[float, Candidate]], scale: float) -> tuple[Passage, ...]:
+    """In the order of the numbers as they are; times `scale` and clipped to [0, 1] they are the scores."""
+    ordered = sorted(found, key=lambda pair: (-pair[0], pair[1].passage.id))[: query.top_k]
+    return tuple(replace(one.passage, score=max(0.0, min(1.0, number * scale))) for number, one in ordered)
+
+
+def body_of(passage: Passage) -> str:
+    return body(title=passage.title, heading=passage.heading, text=passage.text)
 
 
 def _cosines(candidates: Sequence[Candidate]) -> list[float]:
@@ -74,8 +73,7 @@ def _cosines(candidates: Sequence[Candidate]) -> list[float]:
     return [farthest if candidate.cosine is None else max(0.0, min(1.0, candidate.cosine)) for candidate in candidates]
 
 
-def _word_scores(asked: frozenset[str], candidates: Sequence[Candidate]) -> list[float]:
-    shares = [_share(asked, candidate.passage) for candidate in candidates]
+def _word_scores(shares: Sequence[float], candidates: Sequence[Candidate]) -> list[float]:
     best, best_share = max(
         ((candidate.bm25, share) for candidate, share in zip(candidates, shares, strict=True)), default=(0.0, 0.0)
     )
@@ -86,12 +84,15 @@ def _word_scores(asked: frozenset[str], candidates: Sequence[Candidate]) -> list
     ]
 
 
-def _share(asked: frozenset[str], passage: Passage) -> float:
+def _share(wording: Wording, passage: Passage) -> float:
+    """Of the question's words, and of its identifiers once more as a whole: an index may have cut them to pieces."""
+    asked = len(wording.words) + len(wording.identifiers)
     if not asked:
         return 0.0
-    present = asked.intersection(WORD.findall(body_of(passage).lower()))
-    return len(present) / len(asked)
-
-
-def body_of(passage: Passage) -> str:
-    return body(title=passage.title, heading=passage.heading, text=passage.text)
+    read = body_of(passage)
+    run = normalised(read)
+    present = sum(word in run for word in wording.words)
+    if wording.identifiers:
+        lowered = read.lower()
+        present += sum(named_in(lowered, identifier) for identifier in wording.identifiers)
+    return present / asked
