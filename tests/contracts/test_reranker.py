@@ -1,6 +1,6 @@
-"""Every backend of the port `Reranker`: cross-encoders on a real vLLM and on a real Triton server, from one checkpoint.
+"""Every backend of the port `Reranker`; one is a parameter of `reranker`.
 
-A backend is one parameter of `backend`.
+The cross-encoders run on a real vLLM and on a real Triton server, from one checkpoint; `backend` is these two.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from deployments.triton.server import Model, Ports, TritonServer
 from serve_app.adapters.triton_reranker import TritonReranker
 from serve_app.adapters.vllm_reranker import VllmReranker
 from serve_app.errors import ClassifierUnavailable, RerankerUnavailable
+from serve_app.ports import Reranker
 from serve_app.turn import Passage
 from tests import cross_encoder
 from tests.cross_encoder import Logits
@@ -128,15 +129,24 @@ def triton(checkpoint: Checkpoint, triton_model: Model, tmp_path_factory: pytest
         yield Backend(TritonReranker, server.url, server.pid)
 
 
-@pytest.fixture(params=[pytest.param("vllm", marks=pytest.mark.vllm), pytest.param("triton", marks=pytest.mark.triton)])
+SERVERS = [pytest.param("vllm", marks=pytest.mark.vllm), pytest.param("triton", marks=pytest.mark.triton)]
+
+
+@pytest.fixture(params=SERVERS)
 def backend(request: pytest.FixtureRequest) -> Backend:
     found: Backend = request.getfixturevalue(request.param)
     return found
 
 
 @pytest.fixture
-async def reranker(backend: Backend) -> AsyncIterator[CrossEncoder]:
+async def on_server(backend: Backend) -> AsyncIterator[Reranker]:
     async with backend.client() as client:
+        yield client
+
+
+@pytest.fixture(params=SERVERS)
+async def reranker(request: pytest.FixtureRequest) -> AsyncIterator[Reranker]:
+    async with request.getfixturevalue(request.param).client() as client:
         yield client
 
 
@@ -146,57 +156,55 @@ def expected(checkpoint: Checkpoint, question: str, texts: list[str]) -> list[fl
 
 
 async def test_each_passage_has_the_probability_that_the_checkpoint_gives_it(
-    reranker: CrossEncoder, checkpoint: Checkpoint
+    on_server: Reranker, checkpoint: Checkpoint
 ) -> None:
-    scores = await reranker.rerank(QUESTION, PASSAGES)
+    scores = await on_server.rerank(QUESTION, PASSAGES)
     assert list(scores) == pytest.approx(expected(checkpoint, QUESTION, list(TEXTS)), abs=1e-3)
     assert max(scores) - min(scores) > 0.1
     assert scores[1] == pytest.approx(scores[6], abs=1e-5)
 
 
-async def test_scores_are_in_the_order_of_the_passages(reranker: CrossEncoder) -> None:
+async def test_scores_are_in_the_order_of_the_passages(reranker: Reranker) -> None:
     scores = await reranker.rerank(QUESTION, PASSAGES)
     backwards = await reranker.rerank(QUESTION, PASSAGES[::-1])
     assert backwards[::-1] == pytest.approx(scores, abs=1e-5)
 
 
-async def test_no_passages_have_no_scores(reranker: CrossEncoder) -> None:
+async def test_no_passages_have_no_scores(reranker: Reranker) -> None:
     assert await reranker.rerank(QUESTION, ()) == ()
 
 
-async def test_a_passage_without_text_has_a_probability_too(reranker: CrossEncoder) -> None:
+async def test_a_passage_without_text_has_a_probability_too(reranker: Reranker) -> None:
     """Which one differs: vLLM leaves out the second half of such a pair."""
     [score, _] = await reranker.rerank(QUESTION, (passage(""), PASSAGES[0]))
     assert 0 <= score <= 1
 
 
-async def test_a_passage_is_read_under_its_title_and_its_headings(
-    reranker: CrossEncoder, checkpoint: Checkpoint
-) -> None:
+async def test_a_passage_is_read_under_its_title_and_its_headings(on_server: Reranker, checkpoint: Checkpoint) -> None:
     given = (passage(TEXTS[0], 1, "Handbook", "Operations > Rollback"), passage(TEXTS[0], 2))
     led = f"Handbook\nOperations > Rollback\n{TEXTS[0]}"
-    scores = await reranker.rerank(QUESTION, given)
+    scores = await on_server.rerank(QUESTION, given)
     assert list(scores) == pytest.approx(expected(checkpoint, QUESTION, [led, TEXTS[0]]), abs=1e-3)
 
 
 @pytest.mark.parametrize(
     "question", ["", LONG, "half a pair \ud800", "数据库 🙂"], ids=["empty", "long", "half", "wide"]
 )
-async def test_any_question_is_read(reranker: CrossEncoder, checkpoint: Checkpoint, question: str) -> None:
-    scores = await reranker.rerank(question, PASSAGES[:2])
+async def test_any_question_is_read(on_server: Reranker, checkpoint: Checkpoint, question: str) -> None:
+    scores = await on_server.rerank(question, PASSAGES[:2])
     readable = question.encode("utf-8", "replace").decode()
     assert list(scores) == pytest.approx(expected(checkpoint, readable, list(TEXTS[:2])), abs=1e-3)
 
 
 async def test_the_most_passages_a_config_may_ask_for_are_read_in_one_call(
-    reranker: CrossEncoder, checkpoint: Checkpoint
+    on_server: Reranker, checkpoint: Checkpoint
 ) -> None:
     texts = [f"The limit of plan {number} is {number * 17} requests. " * (number % 7 + 1) for number in range(200)]
-    scores = await reranker.rerank(QUESTION, [passage(text, number) for number, text in enumerate(texts)])
+    scores = await on_server.rerank(QUESTION, [passage(text, number) for number, text in enumerate(texts)])
     assert list(scores) == pytest.approx(expected(checkpoint, QUESTION, texts), abs=1e-3)
 
 
-async def test_calls_at_the_same_time_do_not_mix(reranker: CrossEncoder) -> None:
+async def test_calls_at_the_same_time_do_not_mix(reranker: Reranker) -> None:
     questions = [f"What is the limit of plan {number}?" for number in range(12)]
     alone = [await reranker.rerank(question, PASSAGES[:3]) for question in questions]
     together = await asyncio.gather(*(reranker.rerank(question, PASSAGES[:3]) for question in questions))
