@@ -1,4 +1,4 @@
-"""Which cross-encoder reads the passages, by the config."""
+"""Which reranker reads the passages, by the config."""
 
 import os
 
@@ -23,7 +23,11 @@ def reranker_of(settings: RerankerSettings) -> Reranker | None:
             from serve_app.adapters.triton_reranker import TritonReranker
 
             return TritonReranker(settings.url, settings.model, deadline_s)
-        case "embedded" | "off":
+        case "embedded":
+            from serve_app.reranking import EmbeddedReranker
+
+            return EmbeddedReranker.shipped()
+        case "off":
             return None
 
 
