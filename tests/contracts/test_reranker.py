@@ -23,6 +23,7 @@ from serve_app.adapters.triton_reranker import TritonReranker
 from serve_app.adapters.vllm_reranker import VllmReranker
 from serve_app.errors import ClassifierUnavailable, RerankerUnavailable
 from serve_app.ports import Reranker
+from serve_app.reranking import EmbeddedReranker
 from serve_app.turn import Passage
 from tests import cross_encoder
 from tests.cross_encoder import Logits
@@ -144,8 +145,11 @@ async def on_server(backend: Backend) -> AsyncIterator[Reranker]:
         yield client
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=["embedded", *SERVERS])
 async def reranker(request: pytest.FixtureRequest) -> AsyncIterator[Reranker]:
+    if request.param == "embedded":
+        yield EmbeddedReranker.shipped()
+        return
     async with request.getfixturevalue(request.param).client() as client:
         yield client
 

@@ -16,6 +16,7 @@ from serve_app.adapters.triton import TENSORS as CLASSIFIER
 from serve_app.adapters.triton_model import Tensors
 from serve_app.adapters.triton_reranker import TENSORS, TritonReranker
 from serve_app.errors import RerankerUnavailable
+from serve_app.reranking import EmbeddedReranker
 from serve_app.settings import RerankerSettings
 from serve_app.turn import Passage
 
@@ -116,5 +117,6 @@ async def test_nobody_listening_is_said_with_the_address() -> None:
     await client.aclose()
 
 
-def test_the_index_ranks_alone_where_reranking_is_off() -> None:
+def test_without_a_server_the_embedded_reranker_reads_and_off_is_none() -> None:
+    assert reranker_of(RerankerSettings()) == EmbeddedReranker.shipped()
     assert reranker_of(RerankerSettings(backend="off")) is None
