@@ -56,13 +56,15 @@ def filed(excerpt: Excerpt, metadata: Mapping[str, str], given: Mapping[str, str
 async def entry(search: Search, query: Query, name: str) -> Passage:
     """The entry of this name, whole, with score 1; of several the one ingested last.
 
-    Raises NotFound with the nearest names, RetrieverUnavailable also when the query has no embedding.
+    The caller chose it, so its instructions are what it is for and not suspicious: of eight harmless prompts the
+    inspector took six for planted ones. What it says is screened like every passage. Raises NotFound with
+    the nearest names, RetrieverUnavailable also when the query has no embedding.
     """
     found = await _whole(search, query, [key(name)])
     if not found:
         raise NotFound(await _missing(search, query, name)).at("manta.playbook")
     latest = max(found.values(), key=lambda one: (float(one.attributes.get("ingested_at", 0)), one.file_id))
-    return replace(latest, score=1.0)
+    return replace(latest, score=1.0, suspicion=0.0)
 
 
 async def looked_up(search: Search, query: Query) -> Found:
