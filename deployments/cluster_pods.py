@@ -40,8 +40,10 @@ def environment(config: Config) -> dict[str, str]:
 
 def gateway_secrets(config: Config) -> tuple[str, ...]:
     """Environment variables the gateway's replicas read their secrets from; no other pod gets them."""
-    token = config.gateway.retriever.milvus.token_env
-    return tuple(sorted({key.env for key in config.gateway.keys if key.env} | ({token} if token else set())))
+    gateway = config.gateway
+    retriever, sessions = gateway.retriever, gateway.guardrail.sessions
+    named = (retriever.milvus.token_env, retriever.reranker.key_env, sessions.redis_url_env)
+    return tuple(sorted({name for name in (*(key.env for key in gateway.keys), *named) if name}))
 
 
 def head_template(config: Config) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import yaml
 from jsonschema import Draft202012Validator
 from ray.serve.schema import ServeDeploySchema
 
+from deployments.cluster_pods import gateway_secrets
 from deployments.manifest import render
-from serve_app.settings import Config, VllmSettings
+from serve_app.settings import Config, GatewaySettings, VllmSettings
 from tests.deployments.operator_rules import DNS_1035, pod_templates, refusals
 from tests.deployments.rendered_manifests import COMMITTED, OVERLAYS, a100, built, rayservice
 from tests.deployments.strict_schema import complaints, schemas_folder, validators
@@ -207,6 +208,24 @@ def test_secrets_reach_the_gateway_alone_and_only_by_reference() -> None:
         expected = wanted if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "gateway" else set()
         assert wanted & entries.keys() == expected
         assert not any("value" in entries[name] for name in {*expected, "HF_TOKEN"})
+
+
+def test_the_keys_of_every_part_the_gateway_calls_are_among_its_secrets() -> None:
+    gateway = a100().gateway
+    retriever, guardrail = gateway.retriever, gateway.guardrail
+    reranker = {"backend": "vllm", "url": "http://reranker:8000", "key_env": "RERANKER_KEY"}
+    asking = retriever.model_copy(update={"reranker": retriever.reranker.model_validate(reranker)})
+    sessions = guardrail.sessions.model_copy(update={"redis_url_env": "REDIS_URL"})
+    guarded = guardrail.model_copy(update={"sessions": sessions})
+    config = with_gateway(a100(), gateway.model_copy(update={"retriever": asking, "guardrail": guarded}))
+    assert {"RERANKER_KEY", "REDIS_URL"} <= set(gateway_secrets(config))
+
+
+def with_gateway(config: Config, gateway: GatewaySettings) -> Config:
+    own = config.applications[0]
+    assert isinstance(own.args, GatewaySettings)
+    changed = own.model_copy(update={"args": gateway})
+    return config.model_copy(update={"applications": (changed, *config.applications[1:])})
 
 
 def test_no_secret_value_stands_in_a_rendered_file() -> None:
