@@ -18,7 +18,8 @@ _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|vs|cf|Dr|Mr|Mrs|Ms|No|Fig|approx)\.[
 
 _LONGEST_ABBREVIATION = 16
 """Characters looked back on: to the start of the sentence would be the square of a text of abbreviations."""
-_LONGEST_WORD = 1_000
+_WORD_CHARACTERS = 2
+"""For each token, in a word of hundreds of characters: nobody reads it as one."""
 _WIDEST_GAP = 200
 """Blanks kept between two words of a text that has to be cut."""
 
@@ -169,7 +170,7 @@ def _fitting(text: str, count: Count, room: int) -> Iterator[str]:
 
 def _halved(word: str, count: Count, room: int) -> Iterator[str]:
     # one longer than any language has is cut before it is counted, or all of it would be counted at each halving
-    if len(word) < 2 or (len(word) <= _LONGEST_WORD and count(word) <= room):
+    if len(word) < 2 or (len(word) <= _WORD_CHARACTERS * room and count(word) <= room):
         yield word
         return
     middle = len(word) // 2

@@ -11,7 +11,7 @@ _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*\n", re.DOT
 _FRONT_TITLE = re.compile(r"^title:\s*[\"']?(.+?)[\"']?\s*$", re.MULTILINE)
 _OPENING = re.compile(r"<(script|style|template|noscript|iframe|textarea)\b(?![^>]*/>)", re.IGNORECASE)
 """What stands between such a tag and its end is not read."""
-_DEEPEST = 100
+_DEEPEST = 40
 """Levels of lists and quotations, two for each list; what is deeper, the parser leaves out without a word."""
 _PARSER = MarkdownIt("commonmark", {"maxNesting": _DEEPEST}).enable(["table", "strikethrough"])
 _CONTAINERS = {"bullet_list_open", "ordered_list_open", "blockquote_open"}
