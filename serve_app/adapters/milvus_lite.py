@@ -63,8 +63,10 @@ class Part:
         pairs = np.frombuffer(column.buffers()[2] or b"", np.dtype([("term", "<u4"), ("count", "<f4")]))
         pairs = pairs[ends[0] // 8 : ends[-1] // 8]
         rows = np.repeat(np.arange(len(column), dtype=np.int32), np.diff(ends) // 8)
-        order = np.argsort(pairs["term"], kind="stable")
-        terms, starts = np.unique(pairs["term"][order], return_index=True)
+        found = np.ascontiguousarray(pairs["term"])
+        order = np.argsort(found)
+        found = found[order]
+        starts = np.flatnonzero(np.append(True, found[1:] != found[:-1])) if len(found) else np.zeros(0, np.int64)
         vectors = table.column("dense").combine_chunks().flatten().to_numpy().reshape(len(column), -1)
         return cls(
             source=source,
@@ -73,7 +75,7 @@ class Part:
             seqs=table.column("_seq").to_numpy().astype(np.int64),
             vectors=vectors,
             lengths=np.bincount(rows, weights=pairs["count"], minlength=len(column)).astype(np.float32),
-            terms=terms,
+            terms=found[starts],
             starts=np.append(starts, len(rows)),
             rows=rows[order],
             counts=pairs["count"][order],
