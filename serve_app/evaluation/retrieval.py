@@ -89,6 +89,38 @@ def figures(asked: Sequence[Asked]) -> dict[str, Figure]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One way of searching beside the better of the others, by nDCG on the same questions."""
+
+    better: str
+    difference: Figure
+    """Above 0 where the way is ahead; the interval is of the paired differences."""
+    ahead: int
+    behind: int
+    """Questions; on the others they are level."""
+
+    @classmethod
+    def of(cls, ways: Mapping[str, Sequence[Asked]], way: str) -> "Comparison | None":
+        """None where there is no other way."""
+        means = {name: float(np.mean([one.ndcg for one in asked])) for name, asked in ways.items() if name != way}
+        if not means:
+            return None
+        better = max(means, key=means.__getitem__)
+        apart = [ours.ndcg - other.ndcg for ours, other in zip(ways[way], ways[better], strict=True)]
+        return cls(better, Figure.of(apart), sum(one > 0 for one in apart), sum(one < 0 for one in apart))
+
+
+def lost(ways: Mapping[str, Sequence[Asked]], way: str) -> list[tuple[float, str, Asked]]:
+    """Questions on which another way was ahead: by how much, which way, and what this one found; the most first."""
+    others = [name for name in ways if name != way]
+    found = []
+    for place, ours in enumerate(ways[way]):
+        best = max(others, key=lambda name: ways[name][place].ndcg, default=way)
+        found.append((ways[best][place].ndcg - ours.ndcg, best, ours))
+    return sorted((one for one in found if one[0] > 0), key=lambda one: (-one[0], one[2].question.id))
+
+
 def latencies_ms(asked: Sequence[Asked]) -> dict[str, float]:
     spent = [one.seconds * 1000 for one in asked]
     return {"p50": float(np.percentile(spent, 50)), "p99": float(np.percentile(spent, 99))}
