@@ -25,8 +25,8 @@ NAME, KEY = "name", "playbook_name"
 LONGEST_NAME = 200
 MOST_CHUNKS = 1_000
 """Of all entries fetched at once: about 200,000 tokens."""
-CHUNKS_AN_ENTRY = 4
-"""Chunks looked for by a search for each entry it is to return."""
+LEAST_CHUNKS, CHUNKS_AN_ENTRY = 50, 4
+"""Chunks looked for by a search, and for each entry it is to return: a long entry takes many of the best places."""
 NEAR_NAMES = 3
 
 
@@ -75,7 +75,7 @@ async def looked_up(search: Search, query: Query) -> Found:
     """
     if query.embedding is None:
         return await search(query)
-    found = await search(replace(query, top_k=CHUNKS_AN_ENTRY * query.top_k))
+    found = await search(replace(query, top_k=max(LEAST_CHUNKS, CHUNKS_AN_ENTRY * query.top_k)))
     asked = key(query.text)
     keys = dict.fromkeys([asked, *(str(one.attributes[KEY]) for one in found.passages if KEY in one.attributes)])
     whole = await _whole(search, query, list(keys)[: query.top_k + 1])

@@ -14,6 +14,7 @@ def ask(
         list[str] | None, typer.Option(help="Vector store ids to look in; without it all your stores.")
     ] = None,
     retrieval: Annotated[bool, typer.Option(help="Look for passages in your documents.")] = True,
+    playbook: Annotated[str, typer.Option(help="Name of a playbook's entry to answer by.")] = "",
 ) -> None:
     """Ask the service; the answer streams, then its sources are listed."""
     console = Console(highlight=False, soft_wrap=True)
@@ -22,7 +23,7 @@ def ask(
             model=model,
             messages=[{"role": "user", "content": question}],
             stream=True,
-            extra_body={"manta": {"retrieval": retrieval, "stores": store or []}},
+            extra_body={"manta": {"retrieval": retrieval, "stores": store or [], "playbook": playbook}},
         )
         citations: list[dict[str, Any]] = []
         for chunk in stream:

@@ -1,17 +1,19 @@
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from serve_app.adapters.memory import MemoryIndex
+from serve_app.adapters.milvus import MilvusIndex
 from serve_app.documents.chunk import Excerpt
 from serve_app.errors import ContextLengthExceeded, InvalidRequest, NotFound, RetrieverUnavailable
 from serve_app.events import Delta, Event, Started
 from serve_app.extractive import ExtractiveEngine
 from serve_app.playbook import KEY, entry, filed, key, looked_up
-from serve_app.ports import Chunk, Query
+from serve_app.ports import Chunk, Index, Query
 from serve_app.prompt import render
-from serve_app.settings import ExtractiveSettings
+from serve_app.settings import ExtractiveSettings, MilvusSettings
 from serve_app.sight import Terms
 from serve_app.turn import Caller, Found, Grounding, Passage, Turn
 from tests.builders import CALLER, OpenScreener, ScriptedEngine, pipeline, settings, turn
@@ -27,7 +29,7 @@ def excerpt(text: str, **changes: Any) -> Excerpt:
 
 
 async def written(
-    index: MemoryIndex, name: str, texts: Sequence[str], *, file_id: str, store: str = "vs_play", **changes: Any
+    index: Index, name: str, texts: Sequence[str], *, file_id: str, store: str = "vs_play", **changes: Any
 ) -> None:
     attributes = {"name": name, KEY: key(name), **changes.pop("attributes", {})}
     chunks = [
@@ -50,7 +52,7 @@ async def index() -> MemoryIndex:
 
 
 class Indexed:
-    def __init__(self, index: MemoryIndex) -> None:
+    def __init__(self, index: Index) -> None:
         self.index = index
 
     async def search(self, query: Query) -> Found:
@@ -253,3 +255,20 @@ async def test_the_extractive_engine_shows_the_entry() -> None:
     engine = ExtractiveEngine(ExtractiveSettings(), None, lambda text: len(text.split()))
     said = "".join([event.text async for event in engine.generate(asking) if isinstance(event, Delta)])
     assert said == "Stop [ 1 ].\n\n```sh\nx[1]\n```\n\n[1]"
+
+
+@pytest.mark.milvus
+async def test_an_entry_is_found_by_its_name_and_whole_in_milvus(tmp_path: Path) -> None:
+    made = MilvusIndex(MilvusSettings(uri=f"{tmp_path}/milvus.db"))
+    try:
+        for n, name in enumerate(("Roll back", "Rollout", 'It\'s "quoted"\\')):
+            steps = [f"Step {step} of {name}." for step in range(7)]
+            await written(made, name, steps, file_id=f"f{n}")
+        query = await asked("roll  BACK")
+        assert (await entry(Indexed(made).search, query, "ROLL back")).text.count("of Roll back.") == 7
+        assert (await entry(Indexed(made).search, query, 'it\'s "quoted"\\')).text.count("Step") == 7
+        found = (await looked_up(Indexed(made).search, query)).passages
+        assert [one.text.count("Step") for one in found] == [7, 7, 7]
+        assert (found[0].attributes["name"], found[0].score) == ("Roll back", 1.0)
+    finally:
+        await made.close()
