@@ -6,6 +6,7 @@ from serve_app.adapters.catalog import Catalog
 from serve_app.documents.records import AttachedFile
 from serve_app.errors import Unavailable
 from serve_app.ingestion import Ingestion
+from serve_app.shelf import Shelf
 
 AT_ONCE = 2
 """While one file is encoded, the other is parsed or written. Both are held in memory, parsed."""
@@ -16,9 +17,10 @@ logger = logging.getLogger(__name__)
 class Backlog:
     """Files waiting to be ingested, taken up in the order they were attached."""
 
-    def __init__(self, ingestion: Ingestion, catalog: Catalog) -> None:
+    def __init__(self, ingestion: Ingestion, catalog: Catalog, shelf: Shelf) -> None:
         self._ingestion = ingestion
         self._catalog = catalog
+        self._shelf = shelf
         self._waiting: asyncio.Queue[AttachedFile] = asyncio.Queue()
         self._workers: list[asyncio.Task[None]] = []
 
@@ -29,6 +31,7 @@ class Backlog:
 
     def add(self, works: Iterable[AttachedFile]) -> None:
         for work in works:
+            self._shelf.expect(work)
             self._waiting.put_nowait(work)
 
     async def drained(self) -> None:

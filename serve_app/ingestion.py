@@ -62,8 +62,7 @@ class Ingestion:
             await self.shelf.end(work)
 
     async def _ingest(self, work: AttachedFile) -> None:
-        if not await self.catalog.places.is_wanted(work):
-            raise Abandoned
+        self.shelf.check(work)
         try:
             await self._patiently(work, await self._parsed(work))
         except Refusal as refused:
@@ -120,7 +119,7 @@ class Ingestion:
 
     async def _filed(self, work: AttachedFile, excerpts: Sequence[Excerpt]) -> Sequence[Excerpt | None]:
         """As the store takes them: redacted, named where it holds a playbook, and nothing about a subject purged."""
-        metadata = (await self.catalog.stores.get(work.tenant, work.store_id)).metadata
+        metadata = await self.catalog.stores.metadata(work.tenant, work.store_id)
         treated = await self._redacted(work, excerpts, treatment(metadata))
         kept = [None if one is None or self._is_purged(work, one) else one for one in treated]
         return [one and filed(one, metadata, work.attributes) for one in kept]

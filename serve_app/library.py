@@ -82,7 +82,7 @@ class Library:
             folder=folder,
         )
         self._ingestion = ingestion
-        self._backlog = Backlog(ingestion, catalog)
+        self._backlog = Backlog(ingestion, catalog, self._shelf)
         self._lifetimes = Lifetimes()
         self._upkeep = Upkeep(self._shelf.sweep_all, self._note_uses, self._remove_expired)
 
@@ -218,6 +218,7 @@ class Library:
         if store_id in self._lifetimes.expired(tenant):
             raise InvalidRequest(f"vector store {store_id!r} has expired; make a new one")
         begun = await self._catalog.places.attach(tenant, store_id, wishes)
+        self._shelf.withdraw(*begun.hidden)
         self._visibility.hide(*begun.hidden)
         self._lifetimes.use(tenant, (store_id,))
         self._backlog.add(begun.works)
@@ -280,7 +281,7 @@ class Library:
     async def cancel_batch(self, tenant: str, store_id: str, batch_id: str) -> Batch:
         """Files of it that are still waiting or under way are not ingested."""
         batch = await self.get_batch(tenant, store_id, batch_id)
-        await self._catalog.places.cancel(tenant, store_id, batch.file_ids)
+        self._shelf.withdraw(*await self._catalog.places.cancel(tenant, store_id, batch.file_ids))
         return await self.get_batch(tenant, store_id, batch_id)
 
     async def _note_uses(self) -> None:

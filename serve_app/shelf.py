@@ -31,28 +31,41 @@ class Shelf:
         self._catalog = catalog
         self._index = index
         self._visibility = visibility
+        self._wanted: dict[Place, AttachedFile] = {}
         self._under_way: dict[Place, AttachedFile] = {}
         self._purged: dict[tuple[str, str], float] = {}
-        # Between asking whether a file is wanted and writing its chunks nobody may remove it.
+        # Between the check whether a file is wanted and the writing of its chunks nobody may remove it.
         self._writing = asyncio.Lock()
 
     async def open(self) -> None:
         self._visibility.hide(*await self._catalog.places.hidden())
         self._purged = await self._catalog.files.purged()
 
+    def expect(self, work: AttachedFile) -> None:
+        """This is wanted of the file, and nothing that was wanted of it before."""
+        self._wanted[work.place] = work
+
+    def withdraw(self, *places: Place) -> None:
+        """Nothing is wanted any more of these files, or of any in these stores."""
+        for place in places:
+            self._wanted.pop(place, None)
+            if not place.file_id:
+                for known in [known for known in self._wanted if known[:2] == place[:2]]:
+                    del self._wanted[known]
+
+    def check(self, work: AttachedFile) -> None:
+        """Raises Abandoned when the work is not wanted any more."""
+        if self._wanted.get(work.place) is not work:
+            raise Abandoned
+
     async def begin(self, work: AttachedFile) -> None:
         """Its chunks come, and none is found before `complete`. Raises Abandoned."""
         async with self._writing:
-            running = self._under_way.get(work.place)
-            if running and running is not work and running.is_still(work):
-                raise Abandoned
-            left = [at for at in (Place(work.tenant, work.store_id), work.place) if self._visibility.hides(at)]
-            if left and not await self._catalog.places.is_wanted(work):
-                raise Abandoned
-            for place in left:
-                await self._clear(place)
-            if not await self._catalog.places.begin(work):
-                raise Abandoned
+            self.check(work)
+            for place in (Place(work.tenant, work.store_id), work.place):
+                if self._visibility.hides(place):
+                    await self._clear(place)
+            await self._catalog.places.begin(work.place)
             self._visibility.hide(work.place)
             self._under_way[work.place] = work
         await self._visibility.searched()  # searches that began before do not know that it is hidden
@@ -65,8 +78,7 @@ class Shelf:
     async def add(self, work: AttachedFile, chunks: Sequence[Chunk], embeddings: NDArray[np.float32]) -> None:
         """Raises Abandoned."""
         async with self._writing:
-            if not await self._catalog.places.is_wanted(work):
-                raise Abandoned
+            self.check(work)
             kept = [at for at, chunk in enumerate(chunks) if not self.has_purged(work, chunk.terms.subject)]
             if kept:
                 await self._index.upsert([chunks[at] for at in kept], embeddings[kept])
@@ -74,9 +86,11 @@ class Shelf:
     async def complete(self, work: AttachedFile, ended: Settled) -> None:
         """The file is found from now on, and those of its name that came before are not. Raises Abandoned."""
         async with self._writing:
+            self.check(work)
             superseded = await self._catalog.places.complete(work, ended)
             if superseded is None:
                 raise Abandoned
+            self.withdraw(*superseded)
             self._visibility.switch(work.place, superseded)
         await self._visibility.searched()
         for place in superseded:
@@ -84,12 +98,14 @@ class Shelf:
 
     async def end(self, work: AttachedFile) -> None:
         """Work on it has ended, however: what is left of it and hidden goes."""
-        if self._under_way.get(work.place) is work:
-            del self._under_way[work.place]
+        for known in (self._under_way, self._wanted):
+            if known.get(work.place) is work:
+                del known[work.place]
         await self.sweep(work.place)
 
     async def remove(self, *places: Place) -> None:
         """What the catalog does not know any more is not found from now on, and then removed."""
+        self.withdraw(*places)
         self._visibility.hide(*places)
         for place in places:
             await self.sweep(place)
@@ -111,7 +127,8 @@ class Shelf:
         try:
             async with self._writing:
                 running = self._under_way.get(place)
-                if self._visibility.hides(place) and not (running and await self._catalog.places.is_wanted(running)):
+                is_coming = running is not None and self._wanted.get(place) is running
+                if self._visibility.hides(place) and not is_coming:
                     await self._clear(place)
         except Unavailable as exc:
             logger.warning("chunks of %s are hidden in %s, but not yet removed: %s", place.file_id, place.store_id, exc)

@@ -79,34 +79,30 @@ class Places:
         rows, has_more = await self._database.page(wanted, ATTACHED, paging, prefix=f"{store_id}/")
         return Listing(tuple(attached_file(row) for row in rows), has_more)
 
-    async def begin(self, work: AttachedFile) -> bool:
-        """Its chunks will come, and may not be found before it is whole. False when it is not wanted any more."""
+    async def begin(self, place: Place) -> None:
+        """Chunks of the file will come, and may not be found before it is whole."""
         async with self._database.transaction() as connection:
-            if wanted := await _is_still(connection, work):
-                await hide(connection, (work.place,))
-        return wanted
-
-    async def is_wanted(self, work: AttachedFile) -> bool:
-        rows = await self._database.rows(attached(work.tenant).where(*at(work.place)))
-        return bool(rows) and attached_file(rows[0]).is_still(work)
+            await hide(connection, (place,))
 
     async def complete(self, work: AttachedFile, ended: Settled) -> tuple[Place, ...] | None:
         """At one stroke: this file may be found, and those of its name that came before may not, and leave the store.
 
         Returns where these were; None, and nothing happens, when the file is not wanted any more.
         """
-        older = (FILES.c.name == work.name) & (ATTACHED.c.sequence < work.sequence)
+        namesakes = (FILES.c.name == work.name) & (ATTACHED.c.sequence <= work.sequence)
+        here = attached(work.tenant).where(ATTACHED.c.store_id == work.store_id, namesakes)
         async with self._database.transaction() as connection:
-            if not await _is_still(connection, work):
+            found = {row["file_id"]: attached_file(row) for row in await read(connection, here)}
+            mine = found.pop(work.file_id, None)
+            if mine is None or not mine.is_still(work):
                 return None
             await connection.execute(
                 update(ATTACHED).where(*at(work.place)).values(status="completed", **asdict(ended))
             )
-            rows = await read(connection, attached(work.tenant).where(ATTACHED.c.store_id == work.store_id, older))
-            superseded = tuple(place_in(row) for row in rows)
+            await connection.execute(delete(HIDDEN).where(*at(work.place, HIDDEN)))
+            superseded = tuple(older.place for older in found.values())
             for place in superseded:
                 await connection.execute(delete(ATTACHED).where(*at(place)))
-            await connection.execute(delete(HIDDEN).where(*at(work.place, HIDDEN)))
             await hide(connection, superseded)
         return superseded
 
@@ -118,11 +114,13 @@ class Places:
                     update(ATTACHED).where(*at(work.place)).values(status="failed", **asdict(ended))
                 )
 
-    async def cancel(self, tenant: str, store_id: str, file_ids: Sequence[str]) -> None:
-        """Work under way or waiting is not to be continued."""
+    async def cancel(self, tenant: str, store_id: str, file_ids: Sequence[str]) -> tuple[Place, ...]:
+        """Work under way or waiting is not to be continued; returns of which files."""
         within = (*at(Place(tenant, store_id)), ATTACHED.c.file_id.in_(file_ids), ATTACHED.c.status == "in_progress")
         async with self._database.transaction() as connection:
+            cancelled = tuple(place_in(row) for row in await read(connection, select(ATTACHED).where(*within)))
             await connection.execute(update(ATTACHED).where(*within).values(status="cancelled"))
+        return cancelled
 
     async def remove(self, place: Place) -> None:
         """The file is not in the store any more, and nothing of it may be found there."""

@@ -28,6 +28,13 @@ class Stores:
         row = await self._database.one(wanted, "vector store", store_id)
         return (await self._counted(tenant, [row]))[0]
 
+    async def metadata(self, tenant: str, store_id: str) -> Mapping[str, str]:
+        row = await self._database.one(
+            owned_by(tenant, STORES).where(STORES.c.id == store_id), "vector store", store_id
+        )
+        found: Mapping[str, str] = row["metadata"]
+        return found
+
     async def list(self, tenant: str, paging: Paging) -> Listing[Store]:
         rows, has_more = await self._database.page(owned_by(tenant, STORES), STORES, paging)
         return Listing(tuple(await self._counted(tenant, rows)), has_more)

@@ -17,8 +17,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    delete,
     insert,
+    literal,
     select,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -119,8 +119,9 @@ def at(place: Place, table: Table = ATTACHED) -> tuple[ColumnElement[bool], ...]
 async def hide(connection: AsyncConnection, places: Iterable[Place]) -> None:
     """From the end of the transaction on nothing of them may be found; those hidden already stay so."""
     for place in places:
-        await connection.execute(delete(HIDDEN).where(*at(place, HIDDEN), HIDDEN.c.file_id == place.file_id))
-        await connection.execute(insert(HIDDEN).values(place._asdict()))
+        known = select(HIDDEN.c.file_id).where(*at(place, HIDDEN), HIDDEN.c.file_id == place.file_id).exists()
+        unknown = select(*(literal(value) for value in place)).where(~known)
+        await connection.execute(insert(HIDDEN).from_select(place._fields, unknown))
 
 
 def place_in(row: RowMapping) -> Place:

@@ -186,9 +186,11 @@ async def test_an_index_that_stays_away_fails_the_file_and_says_what_to_do(
     await catalog.files.add(tenant=TENANT, file_id="file-1", name="a.md", purpose="assistants", size=1, sha256="0" * 64)
     store = await catalog.stores.add(TENANT, "s", {})
     [work] = (await catalog.places.attach(TENANT, store.id, {"file-1": Wish()})).works
+    shelf = Shelf(catalog, AbsentIndex(), Visibility())
+    shelf.expect(work)
     ingestion = Ingestion(
         catalog=catalog,
-        shelf=Shelf(catalog, AbsentIndex(), Visibility()),
+        shelf=shelf,
         encode=bag_of_words,
         inspect=None,
         parser=InlineParser(),
