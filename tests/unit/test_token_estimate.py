@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deployments.ingress import token_counts
+from serve_app.documents.tokens import minilm_tokenizer
+from serve_app.prompt import rooms
+from serve_app.settings import ModelSettings, RetrieverSettings
 from serve_app.token_estimate import estimated_tokens
+from tests.builders import settings
 
 ROOT = Path(__file__).parents[2]
 STRETCH = 800
@@ -42,3 +47,21 @@ def test_text_that_breaks_a_rule_of_thumb_is_not_underestimated(text: str, least
 @given(st.text(), st.text())
 def test_more_text_is_never_fewer_tokens(one: str, other: str) -> None:
     assert estimated_tokens(one) <= estimated_tokens(f"{one} {other}") <= 4.2 * len(one + other) + 4
+
+
+def test_a_model_is_counted_by_its_own_tokenizer_where_one_is_named() -> None:
+    models = settings().models | {
+        "named": ModelSettings(application="n", engine="vllm", tokenizer_path=str(minilm_tokenizer()))
+    }
+    counts = token_counts(models)
+    assert counts.keys() == {"extractive", "named"}
+    assert counts["named"]("unbelievable") == 1
+    room = rooms(models, RetrieverSettings(sources_tokens=7, history="refuse"), counts)
+    assert (room["small"].count, room["named"].count) == (estimated_tokens, counts["named"])
+    assert (room["small"].sources_tokens, room["small"].trims) == (7, False)
+
+
+def test_a_tokenizer_that_is_not_there_refuses_to_start() -> None:
+    wrong = {"m": ModelSettings(application="m", engine="vllm", tokenizer_path="/nowhere/tokenizer.json")}
+    with pytest.raises(ValueError, match=r"models\.m\.tokenizer_path: there is no file /nowhere/tokenizer\.json"):
+        token_counts(wrong)
