@@ -90,8 +90,7 @@ def _share(wording: Wording, passage: Passage) -> float:
     if not asked:
         return 0.0
     read = body_of(passage)
-    run = normalised(read)
-    present = sum(word in run for word in wording.words)
+    present = len(wording.counting.intersection(normalised(read).split()))
     if wording.identifiers:
         lowered = read.lower()
         present += sum(named_in(lowered, identifier) for identifier in wording.identifiers)

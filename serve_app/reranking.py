@@ -104,8 +104,7 @@ def _rarity(present: NDArray[np.float64]) -> NDArray[np.float64]:
 def _pairs(wording: Wording) -> list[Run]:
     """Neighbours of which one counts."""
     run = wording.run.split()[: 2 * MOST_WORDS]
-    counts = {word.strip() for word in wording.words}
-    return [b" %b %b " % pair for pair in pairwise(run) if counts.intersection(pair)]
+    return [b" %b %b " % pair for pair in pairwise(run) if not wording.counting.isdisjoint(pair)]
 
 
 def _share(wanted: Sequence[Run], run: Run) -> float:

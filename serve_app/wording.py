@@ -61,6 +61,8 @@ class Wording:
     phrases: tuple[Run, ...]
     identifiers: tuple[str, ...]
     """In lower case, with their punctuation."""
+    counting: frozenset[bytes]
+    """The words that count, without their blanks."""
 
     @classmethod
     def of(cls, question: str) -> "Wording":
@@ -68,11 +70,13 @@ class Wording:
         run = normalised(read)
         quoted = (normalised("".join(groups)) for groups in _QUOTED.findall(read))
         pieces = (piece.strip(".:!?*/") for piece in _PIECE.findall(read))
+        counting = tuple(dict.fromkeys(word for word in run.split() if word not in _STOP_WORDS))
         return cls(
             run,
-            tuple(dict.fromkeys(b" %b " % word for word in run.split() if word not in _STOP_WORDS)),
+            tuple(b" %b " % word for word in counting),
             tuple(dict.fromkeys(phrase for phrase in quoted if phrase.strip()))[:MOST],
             tuple(dict.fromkeys(piece.lower() for piece in pieces if _is_identifier(piece)))[:MOST],
+            frozenset(counting),
         )
 
 
