@@ -29,6 +29,16 @@ class _Marker:
     """The sentence it stands for."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Cited:
+    """What is known of a passage that was cited."""
+
+    said: bool | None
+    """Whether it says all that it is cited for."""
+    claim: str
+    """The first sentence it is cited for."""
+
+
 @dataclass
 class _Choice:
     """How far one choice has come: its last line, and what was said since the last marker."""
@@ -75,8 +85,8 @@ class Citations:
     """The annotations of one answer, made while it streams."""
 
     passages: tuple[Passage, ...]
-    cited: dict[int, bool | None] = field(default_factory=dict)
-    """By number of the passage: whether it says all that it is cited for."""
+    _cited: dict[int, _Cited] = field(default_factory=dict)
+    """By number of the passage."""
     _choices: dict[int, _Choice] = field(default_factory=dict)
 
     async def annotated(self, events: Events) -> Events:
@@ -94,7 +104,7 @@ class Citations:
                 yield event
 
     def listed(self) -> list[dict[str, Any]]:
-        return [_listed(number, self.passages[number - 1], said) for number, said in sorted(self.cited.items())]
+        return [_listed(number, self.passages[number - 1], cited) for number, cited in sorted(self._cited.items())]
 
     def _annotate(self, delta: Delta) -> Delta:
         markers = self._choices.setdefault(delta.choice, _Choice()).markers(delta.text)
@@ -109,7 +119,8 @@ class Citations:
     def _check(self, marker: _Marker) -> None:
         """A passage supports an answer when it supports every sentence that cites it."""
         found = supported(marker.claim, self.passages[marker.number - 1])
-        self.cited[marker.number] = weakest((self.cited.get(marker.number, True), found))
+        before = self._cited.get(marker.number, _Cited(True, marker.claim))
+        self._cited[marker.number] = _Cited(weakest((before.said, found)), before.claim)
 
     def _listing(self, delta: Delta) -> Delta:
         return replace(delta, envelope={**delta.envelope, "citations": self.listed()})
@@ -119,7 +130,7 @@ def weakest(verdicts: Sequence[bool | None]) -> bool | None:
     return False if False in verdicts else None if None in verdicts else True
 
 
-def _listed(number: int, passage: Passage, said: bool | None) -> dict[str, Any]:
+def _listed(number: int, passage: Passage, cited: _Cited) -> dict[str, Any]:
     """Manta's own form of a citation; `supported` is null where words do not tell."""
     return {
         "index": number,
@@ -130,9 +141,16 @@ def _listed(number: int, passage: Passage, said: bool | None) -> dict[str, Any]:
         "place": passage.place,
         "page": passage.page,
         "score": round(passage.score, 4),
-        "supported": said,
-        "snippet": passage.text[:SNIPPET_CHARACTERS],
+        "supported": cited.said,
+        "snippet": snippet(passage.text, cited.claim),
     }
+
+
+def snippet(text: str, claim: str) -> str:
+    """The beginning of the passage, or of what it is cited for where that stands further down."""
+    at = text.find(claim)
+    start = at if at + len(claim) > SNIPPET_CHARACTERS else 0
+    return text[start : start + SNIPPET_CHARACTERS]
 
 
 def annotation(passage: Passage, start: int, end: int) -> Mapping[str, Any]:

@@ -77,6 +77,14 @@ async def test_a_citation_says_whether_its_passage_says_so(answer: str, verdicts
     assert {cited["index"]: cited["supported"] for cited in listed} == verdicts
 
 
+async def test_the_snippet_shows_what_is_cited() -> None:
+    long = passage(f"{'Words before it. ' * 40}Weights roll back with one command. And more.")
+    (cited,) = (await annotated(["Weights roll back with one command. [1]"], (long,)))[-1].envelope["citations"]
+    assert cited["snippet"] == "Weights roll back with one command. And more."
+    (cited,) = (await annotated(["They roll back. [1]"], (long,)))[-1].envelope["citations"]
+    assert cited["snippet"].startswith("Words before it. ") and len(cited["snippet"]) == 300
+
+
 async def test_without_passages_everything_is_relayed_as_it_is() -> None:
     deltas = await annotated(["One [1]."], ())
     assert deltas[0].fields == {"content": "One [1]."}
