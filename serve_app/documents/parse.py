@@ -32,6 +32,8 @@ _SIGNATURES = {
     b"\x7fELF": "a program",
     b"MZ\x90": "a program",
 }
+_MOST_NULS = 0.01
+"""Of the bytes of a text: fewer, and not at its start, are damage and are left out."""
 _ENCODINGS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
@@ -95,7 +97,10 @@ def _check_content(extension: str, content: bytes) -> None:
         return
     if found is None and (office or extension == ".pdf"):
         found = "something else"
-    if found is None and b"\x00" in content[:4096] and content[:2] not in _ENCODINGS:
+    is_text = content[:2] in _ENCODINGS or (
+        b"\x00" not in content[:4096] and content.count(b"\x00") <= _MOST_NULS * len(content)
+    )
+    if found is None and not is_text:
         found = "binary"
     if found:
         raise Refusal(f"the name ends in {extension} but the content is {found}").coded("unsupported_file")
@@ -109,7 +114,9 @@ def _markdown(content: bytes, source: str, title: str) -> Reading:
 
 
 def _text(content: bytes, source: str, title: str) -> Reading:
-    blocks = tuple(Block(text=text) for text in map(str.strip, re.split(r"\n(?:[^\S\n]*\n)+", decode(content))) if text)
+    blocks = tuple(
+        Block(text=text) for text in map(str.strip, re.split(r"\n(?:[^\S\n]*+\n)++", decode(content))) if text
+    )
     return Reading(documents=(Document(source=source, title=title, blocks=blocks),))
 
 

@@ -66,11 +66,11 @@ def _answers(
     try:
         yield from read(request["name"], Path(request["path"]))
     except Refusal as refused:
-        yield {"refused": _sentence(str(refused)), "code": refused.code}
+        yield _last(refused=_sentence(str(refused)), code=refused.code)
     except MemoryError:
         yield TOO_LARGE
     except Exception as exc:  # noqa: BLE001 - whatever a library raised, the owner of the file learns that it is unreadable
-        yield {"refused": _sentence(f"it could not be read ({type(exc).__name__}: {exc})"), "code": "invalid_file"}
+        yield _last(refused=_sentence(f"it could not be read ({type(exc).__name__}: {exc})"), code="invalid_file")
 
 
 def _sentence(reason: str) -> str:
@@ -90,14 +90,15 @@ def _read(name: str, path: Path, *, count: Callable[[str], int], most_tokens: in
             if len(batch) == BATCH:
                 yield {"excerpts": batch}
                 batch = []
-    skipped = [_sentence(reason) for reason in reading.skipped]
-    yield {"excerpts": batch, "skipped": skipped, "is_spent": _most_held_bytes() > SPENT_BYTES}
+    yield _last(excerpts=batch, skipped=[_sentence(reason) for reason in reading.skipped])
 
 
-def _most_held_bytes() -> int:
+def _last(**said: Any) -> dict[str, Any]:
+    """The last frame about a file."""
     # not `getrusage`, whose maximum a child takes over from the replica that started it
     status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 2**10
+    most_held_bytes = int(status.partition("VmHWM:")[2].split()[0]) * 2**10
+    return {**said, "is_spent": most_held_bytes > SPENT_BYTES}
 
 
 def read_frame(read: Callable[[int], bytes]) -> dict[str, Any] | None:

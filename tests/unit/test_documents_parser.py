@@ -13,6 +13,8 @@ import pytest
 from serve_app.documents.document import Refusal
 from serve_app.documents.parser import ParserProcess
 from serve_app.documents.tokens import LONGEST_COUNTED, MOST_CHARACTERS, minilm_tokenizer, token_count
+from serve_app.documents.worker import SPENT_BYTES
+from tests.unit.hostile_documents import word
 
 Make = Callable[..., ParserProcess]
 
@@ -146,6 +148,45 @@ async def test_an_idle_process_is_ended(make: Make, guide: Path) -> None:
     # a timer of no time is before one of some
     await asyncio.sleep(0.01)
     assert parser.pid is None
+
+
+async def test_a_process_that_held_much_is_replaced_before_the_next_file(
+    make: Make, guide: Path, tmp_path: Path
+) -> None:
+    large = tmp_path / "file-5"
+    with large.open("wb") as stream:
+        stream.truncate(SPENT_BYTES)
+    parser = make()
+    await parser.parse("guide.md", guide)
+    first = parser.pid
+    with pytest.raises(Refusal, match="binary"):
+        await parser.parse("large.txt", large)
+    assert (await parser.parse("guide.md", guide)).excerpts
+    assert parser.pid != first
+
+
+async def test_the_process_gives_way_to_those_that_answer(make: Make, guide: Path) -> None:
+    parser = make()
+    await parser.parse("guide.md", guide)
+    assert parser.pid
+    assert os.getpriority(os.PRIO_PROCESS, parser.pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
+
+
+async def test_a_reason_is_one_line_of_a_bounded_length(make: Make, tmp_path: Path) -> None:
+    hostile = tmp_path / "file-6"
+    hostile.write_bytes(word(f"<{'a' * 5_000}></b>"))
+    with pytest.raises(Refusal) as refused:
+        await make().parse("a.docx", hostile)
+    assert str(refused.value).startswith("the Word document is damaged")
+    assert len(str(refused.value)) < 600 and str(refused.value).isprintable()
+
+
+async def test_what_every_excerpt_carries_is_held_once(make: Make, tmp_path: Path) -> None:
+    headed = tmp_path / "file-7"
+    headed.write_text(f"# {'head ' * 100}\n\n" + "A sentence of the section. " * 200)
+    parsed = await make().parse("a.md", headed)
+    assert len(parsed.excerpts) > 9
+    assert len({id(one.heading) for one in parsed.excerpts}) == len({id(one.title) for one in parsed.excerpts}) == 1
 
 
 async def test_the_process_is_not_given_the_services_secrets(
