@@ -87,12 +87,12 @@ class MilvusIndex:
         where = visible(query, filters.parse(query.filters))
         async with self._session.reaching("search", self._settings.search_deadline_s) as client:
             limit = max(LEAST, 2 * query.top_k)
-            text = encodable(query.text) if words(query.text) else ""
+            text, embedding = _asked(query)
             hits: tuple[Hits, Hits]
             if reader := self._session.reader:
-                hits = await asyncio.to_thread(reader.search, text, query.embedding, where, limit)
+                hits = await asyncio.to_thread(reader.search, text, embedding, where, limit)
             else:
-                hits = await self._hits(client, text, query.embedding, where, limit)
+                hits = await self._hits(client, text, embedding, where, limit)
         return rank(query, _candidates(*hits))
 
     async def delete(self, tenant: str, store: str, file_id: str | None = None) -> None:
@@ -190,6 +190,14 @@ class MilvusIndex:
 
 def _batches(rows: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
     return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
+
+
+def _asked(query: Query) -> tuple[str, Embedding | None]:
+    """What is searched for by words, and what by meaning: nothing in an empty text, nor in none."""
+    if query.ranking.meaning == 1 and query.embedding is not None:
+        return "", query.embedding
+    text = encodable(query.text) if words(query.text) else ""
+    return text, None if query.ranking.meaning == 0 else query.embedding
 
 
 async def _none() -> Hits:
