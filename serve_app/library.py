@@ -158,8 +158,7 @@ class Library:
     ) -> Store:
         """A store named `default` is the tenant's default store, made once."""
         treatment(metadata or {})
-        for file_id in file_ids:
-            await self._catalog.files.get(tenant, file_id)
+        await self._catalog.files.check(tenant, file_ids)
         facts = {"description": description, "expires_after_days": expires_after_days}
         if name == DEFAULT_STORE:
             store = await self.ensure_default_store(tenant)

@@ -1,10 +1,11 @@
 """The catalog of files and vector stores: what there is, and what of it may be found."""
 
 import time
+from collections.abc import Iterable
 
 from sqlalchemy import delete, insert, select
 
-from serve_app.adapters.catalog_database import Database, read
+from serve_app.adapters.catalog_database import Database, check_files, read
 from serve_app.adapters.catalog_places import Places
 from serve_app.adapters.catalog_stores import Stores
 from serve_app.adapters.tables import ATTACHED, FILES, LOOSE, PURGED, hide, owned_by, place_in, stored_file
@@ -56,6 +57,11 @@ class Files:
     async def get(self, tenant: str, file_id: str) -> StoredFile:
         wanted = owned_by(tenant, FILES).where(FILES.c.id == file_id)
         return stored_file(await self._database.one(wanted, "file", file_id))
+
+    async def check(self, tenant: str, file_ids: Iterable[str]) -> None:
+        """Raises NotFound for the first of them that is not there."""
+        async with self._database.transaction() as connection:
+            await check_files(connection, tenant, file_ids)
 
     async def list(self, tenant: str, paging: Paging, purpose: str | None = None) -> Listing[StoredFile]:
         wanted = owned_by(tenant, FILES)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateColumn
 
-from serve_app.adapters.tables import ATTACHED, HIDDEN, SCHEMA, owned_by
+from serve_app.adapters.tables import ATTACHED, FILES, HIDDEN, SCHEMA, owned_by
 from serve_app.documents.records import Paging
 from serve_app.errors import NotFound, RetrieverUnavailable
 
@@ -93,6 +93,14 @@ class Database:
 async def read(connection: AsyncConnection, wanted: Select[Any]) -> Sequence[RowMapping]:
     rows: Sequence[RowMapping] = (await connection.execute(wanted)).mappings().all()
     return rows
+
+
+async def check_files(connection: AsyncConnection, tenant: str, file_ids: Iterable[str]) -> None:
+    """Raises NotFound for the first of them that the tenant does not have."""
+    asked = set(file_ids)
+    known = await read(connection, select(FILES.c.id).where(FILES.c.tenant == tenant, FILES.c.id.in_(asked)))
+    if absent := sorted(asked - {row["id"] for row in known}):
+        raise missing("file", absent[0])
 
 
 def missing(noun: str, row_id: str) -> NotFound:

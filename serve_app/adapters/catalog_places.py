@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import RowMapping, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from serve_app.adapters.catalog_database import Database, missing, read
+from serve_app.adapters.catalog_database import Database, check_files, missing, read
 from serve_app.adapters.tables import (
     ATTACHED,
     FILES,
@@ -159,9 +159,7 @@ class Places:
         """Those of the files that are in the store. Raises NotFound when the store or one of the files is not there."""
         if not await read(connection, owned_by(tenant, STORES).where(STORES.c.id == store_id)):
             raise missing("vector store", store_id)
-        there = await read(connection, select(FILES.c.id).where(FILES.c.tenant == tenant, FILES.c.id.in_(wishes)))
-        if absent := sorted(wishes.keys() - {row["id"] for row in there}):
-            raise missing("file", absent[0])
+        await check_files(connection, tenant, wishes)
         rows = await read(connection, _among(tenant, store_id, wishes))
         return {row["file_id"]: attached_file(row) for row in rows}
 

@@ -47,6 +47,8 @@ def show(store: Store, output: Output = "table") -> None:
         return
     console = Console(highlight=False)
     console.print(f"[bold]{escape(shown.name or '')}[/bold] {shown.id}", soft_wrap=True)
+    for line in _about(shown):
+        console.print(escape(line), soft_wrap=True)
     table = Table("file", "status", "chunks", "size", "attributes", "reason")
     for file in files:
         table.add_row(*(escape(cell) for cell in _cells(file)), style="red" if file.status == "failed" else None)
@@ -69,9 +71,21 @@ def delete(
     typer.echo(f"{doomed.id}: deleted")
 
 
+def _about(store: VectorStore) -> list[str]:
+    """What its owner said of it, and when it ends."""
+    lines = [str((store.model_extra or {}).get("description") or "")]
+    if store.expires_at:
+        lines.append(f"ends {_minute(store.expires_at)} unless it is used before")
+    return [line for line in lines if line]
+
+
+def _minute(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
 def _numbers(store: VectorStore) -> tuple[str, ...]:
     counts = store.file_counts
-    made = datetime.fromtimestamp(store.created_at, UTC).strftime("%Y-%m-%d %H:%M")
+    made = _minute(store.created_at)
     numbers = (counts.completed, counts.in_progress, counts.failed)
     return (*map(str, numbers), decimal(store.usage_bytes), made)
 

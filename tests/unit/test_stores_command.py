@@ -1,6 +1,7 @@
 """`manta stores` and `manta search` against the document endpoints on a real socket."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import openai
@@ -85,6 +86,15 @@ def test_a_store_is_shown_as_the_service_says_it(url: str, manuals: VectorStore)
         manuals.id,
         ["broken.pdf", "blue.md", "red.md"],
     )
+
+
+def test_a_store_is_shown_with_what_it_is_for_and_when_it_ends(url: str, client: openai.OpenAI) -> None:
+    client.vector_stores.create(
+        name="s", description="Plans [2026]", expires_after={"anchor": "last_active_at", "days": 3}
+    )
+    shown = run(url, "stores", "show", "s").output.splitlines()
+    assert shown[1] == "Plans [2026]"
+    assert re.fullmatch(r"ends \d{4}-\d\d-\d\d \d\d:\d\d unless it is used before", shown[2])
 
 
 def test_a_store_is_deleted_only_when_that_is_confirmed(url: str, client: openai.OpenAI, manuals: VectorStore) -> None:
