@@ -110,6 +110,7 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
         if case == "both":
             p99 = [row["ms"][case]["p99"] for row in rows]
             times.plot(chunks, p99, linestyle="--", color=line.get_color(), label="both, p99")
+    times.plot(chunks, [row["ms"]["both"]["cpu"] for row in rows], ":", color="black", label="both, CPU")
     times.plot(5_000, ASKED["p50"], marker="_", markersize=18, color="black", linestyle="", label="asked: p50 at 5,000")
     times.set(xscale="log", yscale="log", xlabel="chunks", ylabel="ms", title="One search beyond the encoder")
     times.set_xticks(chunks, [f"{count:,}" for count in chunks])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from milvus_lite import Collection
 from pymilvus import MilvusClient
 
 from serve_app.adapters import milvus_lite
@@ -115,6 +116,19 @@ async def test_it_finds_what_milvus_lite_finds(both: tuple[MilvusIndex, MilvusIn
             ours, theirs = await found(reading, "tide apple", **asked), await found(asking, "tide apple", **asked)
             assert [one.score for one in ours] == pytest.approx([one.score for one in theirs], abs=1e-4)
             assert filters is None or min(float(one.attributes["year"]) for one in ours) >= 2003
+
+
+async def test_a_milvus_lite_that_cannot_be_read_is_asked_over_grpc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delattr(Collection, "_read_snapshot")
+    index = MilvusIndex(MilvusSettings(uri=str(tmp_path / "passages.db"), dimension=DIMENSION))
+    await index.open()
+    assert "searched over gRPC" in caplog.text and "_read_snapshot" in caplog.text
+    monkeypatch.undo()
+    await index.upsert([chunk()], direction(0)[None])
+    assert [one.id for one in await found(index)] == ["rollback"]
+    await index.close()
 
 
 async def test_what_is_written_while_it_is_searched_is_never_seen_half(both: tuple[MilvusIndex, MilvusIndex]) -> None:
