@@ -1,20 +1,24 @@
 import asyncio
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from serve_app.documents.chunk import Excerpt
 from serve_app.documents.document import Refusal
-from serve_app.documents.worker import read_frame, write_frame
+from serve_app.documents.worker import WAITING, read_frame, write_frame
 
 READ_BYTES = 1 << 16
+_ENDING_S = 1.0
+"""Between the end of what a worker says and its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,30 +86,47 @@ class ParserProcess:
 
     def _exchange(self, name: str, path: Path, most_tokens: int | None) -> Parsed:
         process = self._running()
-        incoming = _Incoming(process, time.monotonic() + self._deadline_s)
+        asked = {"name": name, "path": str(path.resolve()), "most_tokens": most_tokens}
+        try:
+            parsed = self._answered(process, asked)
+        except TimeoutError as exc:
+            self._stop()
+            raise self._too_long() from exc
+        except BrokenPipeError:
+            parsed = None
+        if parsed is None:
+            raise self._ended(process)
+        return parsed
+
+    def _answered(self, process: subprocess.Popen[bytes], asked: dict[str, Any]) -> Parsed | None:
+        """None when the worker ends before it has answered. Raises TimeoutError, and BrokenPipeError when it has."""
+        incoming = _Incoming(process, time.monotonic() + self._deadline_s * WAITING)
         excerpts: list[Excerpt] = []
         # a heading of 4 KiB above 70,000 excerpts is kept once
         known: dict[str, str] = {}
-        try:
-            if process.stdin is None:
-                raise BrokenPipeError
-            asked = {"name": name, "path": str(path.resolve()), "most_tokens": most_tokens}
-            write_frame(process.stdin, asked)  # type: ignore[arg-type]
-            while (frame := read_frame(incoming.read)) is not None:
-                if frame.get("is_spent"):
-                    self._stop()
-                if "refused" in frame:
-                    raise Refusal(frame["refused"]).coded(frame["code"])
-                excerpts.extend(_excerpt(fields, known) for fields in frame["excerpts"])
-                if "skipped" in frame:
-                    return Parsed(excerpts=tuple(excerpts), skipped=tuple(frame["skipped"]))
-        except TimeoutError as exc:
-            self._stop()
-            raise Refusal(f"reading it took longer than {self._deadline_s:g} s; split it into several files") from exc
-        except BrokenPipeError:
-            pass  # told below, with the exit status
+        if process.stdin is None:
+            raise BrokenPipeError
+        write_frame(process.stdin, asked)  # type: ignore[arg-type]
+        while (frame := read_frame(incoming.read)) is not None:
+            if frame.get("is_spent"):
+                self._stop()
+            if "refused" in frame:
+                raise Refusal(frame["refused"]).coded(frame["code"])
+            excerpts.extend(_excerpt(fields, known) for fields in frame["excerpts"])
+            if "skipped" in frame:
+                return Parsed(excerpts=tuple(excerpts), skipped=tuple(frame["skipped"]))
+        return None
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> Refusal:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_ENDING_S)
         self._stop()
-        raise Refusal(f"reading it ended the parser (exit status {process.returncode})")
+        if process.returncode == -signal.SIGPROF:
+            return self._too_long()
+        return Refusal(f"reading it ended the parser (exit status {process.returncode})")
+
+    def _too_long(self) -> Refusal:
+        return Refusal(f"reading it took longer than {self._deadline_s:g} s; split it into several files")
 
     def _running(self) -> subprocess.Popen[bytes]:
         with self._guard:

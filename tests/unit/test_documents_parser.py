@@ -118,6 +118,17 @@ async def test_a_document_that_takes_too_long_is_refused_and_the_next_is_read(
     assert (await parser.parse("guide.md", guide)).excerpts
 
 
+async def test_a_document_that_takes_too_much_of_the_processor_is_refused(
+    make: Make, guide: Path, tmp_path: Path
+) -> None:
+    hostile = tmp_path / "file-8"
+    hostile.write_bytes(b"[a](" * 2**20)
+    parser = make(deadline_s=1)
+    with pytest.raises(Refusal, match="reading it took longer than 1 s"):
+        await parser.parse("hostile.md", hostile)
+    assert (await parser.parse("guide.md", guide)).excerpts
+
+
 async def test_a_document_that_takes_too_much_memory_is_refused(make: Make, tmp_path: Path, guide: Path) -> None:
     large = tmp_path / "file-3"
     with large.open("wb") as stream:
@@ -169,7 +180,7 @@ async def test_the_process_gives_way_to_those_that_answer(make: Make, guide: Pat
     parser = make()
     await parser.parse("guide.md", guide)
     assert parser.pid
-    assert os.getpriority(os.PRIO_PROCESS, parser.pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
+    assert os.getpriority(os.PRIO_PROCESS, parser.pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5)
 
 
 async def test_a_reason_is_one_line_of_a_bounded_length(make: Make, tmp_path: Path) -> None:
