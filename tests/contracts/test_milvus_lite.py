@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +130,32 @@ async def test_a_milvus_lite_that_cannot_be_read_is_asked_over_grpc(
     monkeypatch.undo()
     await index.upsert([chunk()], direction(0)[None])
     assert [one.id for one in await found(index)] == ["rollback"]
+    await index.close()
+
+
+DYING = """
+import asyncio, os, signal, sys
+from tests.contracts.test_index import DIMENSION, chunk, direction, fill
+from serve_app.adapters.milvus import MilvusIndex
+from serve_app.milvus_settings import MilvusSettings
+
+async def write():
+    index = MilvusIndex(MilvusSettings(uri=sys.argv[1], dimension=DIMENSION))
+    await fill(index, chunk(), chunk("orchard"))
+    await index.delete("acme", "main", "file-orchard")
+    await fill(index, chunk("harbour"))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(write())
+"""
+
+
+async def test_what_was_written_survives_the_death_of_its_process(tmp_path: Path) -> None:
+    path = str(tmp_path / "passages.db")
+    died = await asyncio.create_subprocess_exec(sys.executable, "-c", DYING, path, cwd=Path(__file__).parents[2])
+    assert await died.wait() == -signal.SIGKILL
+    index = MilvusIndex(MilvusSettings(uri=path, dimension=DIMENSION))
+    assert {one.id for one in await found(index, embedding=direction(0))} == {"rollback", "harbour"}
     await index.close()
 
 
