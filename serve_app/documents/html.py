@@ -84,8 +84,8 @@ def _strip(soup: BeautifulSoup) -> int:
 
 
 def _is_hidden(tag: Tag) -> bool:
-    """A tab that is not open is there to be opened."""
-    if tag.get("role") == "tabpanel":
+    """A tab that is not open is there to be opened, and what a browser's own search opens is there to be found."""
+    if tag.get("role") == "tabpanel" or tag.get("hidden") == "until-found":
         return False
     return tag.has_attr("hidden") or bool(_UNSHOWN.search(str(tag.get("style") or "")))
 
