@@ -422,7 +422,8 @@ def test_only_what_a_reader_of_a_page_sees_is_read() -> None:
       <p style="visibility:HIDDEN">hidden4</p><p style="opacity:0;">hidden5</p><p style="opacity:0.5">pale</p>
       <img src="data:text/html,evil" onerror="evil()"><a href="javascript:evil()" onclick="evil()">link</a>
       <svg><text>drawn</text></svg><template>later</template><object>fallback</object><iframe srcdoc="evil"></iframe>
-      <div role="tabpanel" hidden>second tab</div><p hidden="until-found">folded</p><input value="typed"><textarea>typed</textarea></body>"""
+      <div role="tabpanel" hidden>second tab</div><p hidden="until-found">folded</p>
+      <input value="typed"><textarea>typed</textarea></body>"""
     reading = read("a.html", page)
     told = " ".join(f"{block.heading} {block.text}" for block in reading.documents[0].blocks)
     assert all(word in told for word in ("Setup", "seen", "pale", "link", "second tab", "folded"))
