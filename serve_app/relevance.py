@@ -9,9 +9,14 @@ from serve_app.wording import STOP_WORDS as STOP_WORDS
 from serve_app.wording import Wording, named_in, normalised
 from serve_app.wording import words as words
 
-MEANING = 0.55
-"""Weight of the cosine against the words: flat between 0.5 and 0.65 over the tasks of `benchmarks/retrieval.py`.
-Weights that follow the share of words found, or how far the best stand out, were no better on tasks not fitted on."""
+MEANING = (0.5, 0.7)
+"""Weight of the cosine against the words, for a question of at most SHORT and of at least LONG words that count, and in
+between in proportion: few words are looked for as they are, a sentence is asked for what it means."""
+SHORT, LONG = 3, 8
+SHARE = 0.25
+"""Of the word score what the share of the question's words is; BM25 is the rest."""
+# Chosen on the tasks of benchmarks/retrieval.py. Weights that follow the share of words found, or how far the best
+# stand out, were no better on tasks they were not fitted on.
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +38,9 @@ def body(*, title: str, heading: str, text: str) -> str:
 def rank(query: Query, candidates: Sequence[Candidate]) -> tuple[Passage, ...]:
     """The best `query.top_k` passages, best first, scored; ties by id, so the same question has the same answer.
 
-    The score is the weighted mean of the cosine and of the word score. The word score is the mean of the share of the
-    question's words that the passage has, and of its BM25 relative to the best one's, scaled to the best one's share.
+    The score is the weighted mean of the cosine and of the word score. The word score is the weighted mean of the
+    share of the question's words that the passage has, and of its BM25 relative to the best one's, scaled to the best
+    one's share.
     Both halves are absolute: a question about something else scores low even for its best passage, whatever
     the size of the collection (raw BM25 grows with it, and min-max or reciprocal ranks always find a winner).
 
@@ -50,7 +56,7 @@ def rank(query: Query, candidates: Sequence[Candidate]) -> tuple[Passage, ...]:
     shares = [_share(wording, candidate.passage) for candidate in candidates]
     lexical = _word_scores(shares, candidates)
     nearness = lexical if query.embedding is None else _cosines(candidates)
-    weight = query.ranking.meaning if query.ranking.meaning is not None else MEANING if wording.words else 1.0
+    weight = _meaning(len(wording.words)) if query.ranking.meaning is None else query.ranking.meaning
     scores = [weight * near + (1 - weight) * worded for near, worded in zip(nearness, lexical, strict=True)]
     return _first(query, list(zip(scores, candidates, strict=True)), 1.0)
 
@@ -59,6 +65,12 @@ def _first(query: Query, found: Sequence[tuple[float, Candidate]], scale: float)
     """In the order of the numbers as they are; times `scale` and clipped to [0, 1] they are the scores."""
     ordered = sorted(found, key=lambda pair: (-pair[0], pair[1].passage.id))[: query.top_k]
     return tuple(replace(one.passage, score=max(0.0, min(1.0, number * scale))) for number, one in ordered)
+
+
+def _meaning(asked: int) -> float:
+    """Of a question with no word that counts, the meaning is all there is."""
+    short, long = MEANING
+    return short + (long - short) * min(1.0, max(0.0, (asked - SHORT) / (LONG - SHORT))) if asked else 1.0
 
 
 def body_of(passage: Passage) -> str:
@@ -77,11 +89,8 @@ def _word_scores(shares: Sequence[float], candidates: Sequence[Candidate]) -> li
     best, best_share = max(
         ((candidate.bm25, share) for candidate, share in zip(candidates, shares, strict=True)), default=(0.0, 0.0)
     )
-    if best <= 0:
-        return [share / 2 for share in shares]
-    return [
-        (share + candidate.bm25 / best * best_share) / 2 for candidate, share in zip(candidates, shares, strict=True)
-    ]
+    scale = (1 - SHARE) * best_share / best if best > 0 else 0.0
+    return [SHARE * share + scale * candidate.bm25 for candidate, share in zip(candidates, shares, strict=True)]
 
 
 def _share(wording: Wording, passage: Passage) -> float:

@@ -18,7 +18,6 @@ from serve_app.adapters.memory import MemoryIndex
 from serve_app.adapters.milvus import MilvusIndex
 from serve_app.errors import InvalidRequest, RetrieverUnavailable
 from serve_app.ports import Chunk, Index, Query
-from serve_app.relevance import MEANING
 from serve_app.settings import MilvusSettings
 from serve_app.sight import Sight, Terms
 from serve_app.turn import Caller, Passage
@@ -238,8 +237,8 @@ async def test_both_together_are_surer_than_either(index: Index) -> None:
     (meaning, *_) = await found(index, "zzz", embedding=direction(0))
     (wording, *_) = await found(index, "rollback command", embedding=direction(7))
     assert both.score == pytest.approx(1.0)
-    assert meaning.score == pytest.approx(MEANING)
-    assert wording.score == pytest.approx(1 - MEANING)
+    assert meaning.score == pytest.approx(0.5)
+    assert wording.score == pytest.approx(0.5)
 
 
 async def test_a_question_about_something_else_scores_low_even_for_its_best_passage(index: Index) -> None:

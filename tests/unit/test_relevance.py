@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.ports import Query
-from serve_app.relevance import MEANING, Candidate, rank, words
+from serve_app.relevance import Candidate, rank, words
 from serve_app.turn import Caller, Passage, Ranking
 
 
@@ -51,11 +51,17 @@ def test_the_size_of_bm25_does_not_matter_only_its_ratio() -> None:
 
 def test_a_passage_found_by_words_alone_is_no_nearer_than_the_farthest_found_by_meaning() -> None:
     found = scores("pears", candidate("a", cosine=0.8), candidate("b", cosine=0.4), candidate("c", "pears", bm25=2.0))
-    assert found["c"] == pytest.approx(MEANING * 0.4 + (1 - MEANING) * 1.0)
+    assert found["c"] == pytest.approx(0.5 * 0.4 + 0.5 * 1.0)
 
 
 def test_a_question_without_words_that_count_is_judged_by_meaning_alone() -> None:
     assert scores("what is it?", candidate("a", cosine=0.6)) == {"a": pytest.approx(0.6)}
+
+
+def test_few_words_are_looked_for_and_a_sentence_is_asked_for_its_meaning() -> None:
+    meant, worded = candidate("meant", cosine=0.8), candidate("worded", "one two three", cosine=0.1, bm25=1.0)
+    assert list(scores("one two three", meant, worded)) == ["worded", "meant"]
+    assert list(scores("one two three four five six seven eight nine", meant, worded)) == ["meant", "worded"]
 
 
 def test_nothing_found_is_nothing_ranked() -> None:
