@@ -3,13 +3,15 @@
 Each imports its part when it is constructed: a replica must not pay memory for the parts of the others.
 """
 
+import logging
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deployments.remote import GATEWAY, Handle, RemoteClassifier, RemoteScreener, named
+from serve_app.errors import RetrieverUnavailable
 from serve_app.events import Events
 from serve_app.ports import ANY, Query
 from serve_app.ports import Classifier as ClassifierPort
@@ -21,6 +23,11 @@ from serve_app.settings import (
     asset,
 )
 from serve_app.turn import Found, Scope, Scores, Screening, Signals, Turn
+
+if TYPE_CHECKING:
+    from serve_app.adapters.milvus import MilvusIndex
+
+logger = logging.getLogger("manta")
 
 
 class Screener:
@@ -68,7 +75,7 @@ class Retriever:
 
         reader = RemoteClassifier(classifier)
         self._index = MilvusIndex(settings.retriever.milvus, milvus_token(settings.retriever.milvus))
-        await self._index.open()
+        await opened(self._index, settings.retriever.milvus)
         self._library = Library(
             Catalog(settings.retriever.catalog_url),
             self._index,
@@ -88,6 +95,19 @@ class Retriever:
 
     async def ping(self) -> None:
         await self._index.ping()
+
+
+async def opened(index: "MilvusIndex", settings: MilvusSettings) -> None:
+    """A server that is away is looked for again by every search; files and stores can be used meanwhile.
+
+    Raises what only a person can mend: a collection that does not fit, a folder that another service uses.
+    """
+    try:
+        await index.open()
+    except RetrieverUnavailable as away:
+        if settings.is_lite:
+            raise
+        logger.warning("the retriever starts without its index: %s", away)
 
 
 class Extractive:
