@@ -1,6 +1,9 @@
 """The encoder and the heads in this process, behind the port `Classifier`."""
 
 import asyncio
+import os
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,9 +22,10 @@ SLICE = 8
 SLICE_CHARS = 900
 """Most texts of one encoder call, and their characters where they are several: one chunk, or some sentences.
 
-A question waits for one slice of somebody's ingestion at most, 11 ms on 2 cores: a chunk costs as much alone as among
-others.
+Batches of different callers take turns after each slice; a chunk costs as much alone as among others.
 """
+NICENESS = 10
+"""Of the thread that works on batches: Linux gives a question nine tenths of a core that both want."""
 
 Result = TypeVar("Result")
 
@@ -40,7 +44,7 @@ class Encodes(Protocol):
 
 
 class EmbeddedClassifier:
-    """All work happens in one thread of its own. Questions go first; everything else comes in slices, one at a time.
+    """Questions are answered in one thread, and batches in slices in another, which steps back where cores are few.
 
     A text alone is a question, too: it is what a search encodes.
     """
@@ -50,9 +54,8 @@ class EmbeddedClassifier:
         self._heads = heads
         self._inspector = inspector
         # Not the loop's default executor: whatever else blocks there must not delay a question.
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="classifier")
-        # Of all batches one slice at a time is given to the thread, so that whatever question comes meanwhile is next.
-        self._batches = asyncio.Lock()
+        self._questions = ThreadPoolExecutor(max_workers=1, thread_name_prefix="questions")
+        self._batches = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches", initializer=_step_back)
 
     @classmethod
     def load(cls, encoder_root: Path, threads: int, heads: Path = SHIPPED) -> Self:
@@ -69,14 +72,14 @@ class EmbeddedClassifier:
         return self._heads
 
     async def classify(self, text: str) -> Signals:
-        return await self._run(lambda: self._signals(text))
+        return await self._run(self._questions, lambda: self._signals(text))
 
     async def encode(self, texts: tuple[str, ...]) -> NDArray[np.float32]:
         if len(texts) == 1:
-            return await self._run(_call(self._encoder.encode, texts))
+            return await self._run(self._questions, _call(self._encoder.encode, texts))
         rows = [np.zeros((0, self._encoder.dimension), dtype=np.float32)]
         for part in _slices(texts):
-            rows.append(await self._run_slice(_call(self._encoder.encode, part)))
+            rows.append(await self._run(self._batches, _call(self._encoder.encode, part)))
         return np.concatenate(rows)
 
     async def score(self, texts: tuple[str, ...]) -> tuple[Scores, ...]:
@@ -86,36 +89,40 @@ class EmbeddedClassifier:
         for start in range(0, len(order), SLICE):
             positions = order[start : start + SLICE]
             part = tuple(texts[position] for position in positions)
-            scores = await self._run_slice(_call(lambda part: self._heads.read(part, self._encoder.states), part))
+            work = _call(lambda part: self._heads.read(part, self._encoder.states), part)
+            scores = await self._run(self._batches, work)
             found.update(zip(positions, scores, strict=True))
         return tuple(found[position] for position in range(len(texts)))
 
     async def inspect(self, texts: tuple[str, ...]) -> tuple[float, ...]:
         found: list[float] = []
         for part in _slices(texts):
-            rows = await self._run_slice(_call(lambda part: self._inspector.read(part, self._encoder.encode), part))
+            work = _call(lambda part: self._inspector.read(part, self._encoder.encode), part)
+            rows = await self._run(self._batches, work)
             found += rows.tolist()
         return tuple(found)
 
     def close(self) -> None:
-        """Waits for the slice under way; later calls raise ClassifierUnavailable."""
-        self._thread.shutdown(cancel_futures=True)
+        """Waits for what is under way; later calls raise ClassifierUnavailable."""
+        for thread in (self._questions, self._batches):
+            thread.shutdown(cancel_futures=True)
 
     def _signals(self, text: str) -> Signals:
         embeddings, states = self._encoder.read((text,))
         (scores,) = self._heads.read((text,), self._encoder.states, states)
         return Signals(embeddings[0], scores)
 
-    async def _run_slice(self, work: Callable[[], Result]) -> Result:
-        async with self._batches:
-            return await self._run(work)
-
-    async def _run(self, work: Callable[[], Result]) -> Result:
+    async def _run(self, thread: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await asyncio.get_running_loop().run_in_executor(thread, work)
         # RuntimeError: the executor is closed. The encoder's own failures are ClassifierUnavailable already.
         except (RuntimeError, ValueError, MemoryError) as error:
             raise ClassifierUnavailable(f"the embedded classifier failed: {error}") from error
+
+
+def _step_back() -> None:
+    if sys.platform == "linux":  # where a thread has a niceness of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def _slices(texts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -294,33 +295,50 @@ class Slow:
         return self.encode(texts), states(texts)
 
 
-async def test_a_question_is_served_between_the_slices_of_a_batch(shipped: Heads) -> None:
-    encoder = Slow()
+@pytest.mark.parametrize("question", ["classify", "encode"])
+async def test_a_question_does_not_wait_for_a_batch(shipped: Heads, question: str) -> None:
+    class Blocked(Slow):
+        """Batches wait for permission, questions do not."""
+
+        def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            return states(texts)[:, :384] if texts == ("What is a pod?",) else super().encode(texts)
+
+    encoder = Blocked()
     classifier = EmbeddedClassifier(encoder, shipped, Inspector.load(indirect.SHIPPED))
-    batch = asyncio.create_task(classifier.encode(tuple(f"document {n}" for n in range(5 * SLICE))))
+    batch = asyncio.create_task(classifier.encode(("a document", "another")))
     await asyncio.to_thread(encoder.started.wait, 10)
-    question = asyncio.create_task(classifier.classify("What is a pod?"))
-    await asyncio.sleep(0)
+    await (classifier.encode(("What is a pod?",)) if question == "encode" else classifier.classify("What is a pod?"))
+    assert not batch.done()
     encoder.permitted.set()
-    await asyncio.gather(batch, question)
+    await batch
     classifier.close()
-    assert encoder.calls.index(("What is a pod?",)) == 1
-    assert [len(call) for call in encoder.calls] == [SLICE, 1, *[SLICE] * 4]
 
 
-async def test_a_question_is_next_however_many_batches_there_are(shipped: Heads) -> None:
+async def test_batches_take_turns_slice_by_slice_and_a_long_text_is_a_slice(shipped: Heads) -> None:
     encoder = Slow()
     classifier = EmbeddedClassifier(encoder, shipped, Inspector.load(indirect.SHIPPED))
-    batches = [asyncio.create_task(classifier.encode((f"{name} " * 300,) * 2)) for name in "abc"]
+    batches = [asyncio.create_task(classifier.encode((f"{name} " * 300,) * 3)) for name in "ab"]
     await asyncio.to_thread(encoder.started.wait, 10)
-    question = asyncio.create_task(classifier.encode(("What is a pod?",)))
-    await asyncio.sleep(0)
     encoder.permitted.set()
-    await asyncio.gather(question, *batches)
+    await asyncio.gather(*batches)
     classifier.close()
-    assert encoder.calls.index(("What is a pod?",)) == 1
-    # a long text is a slice
-    assert [len(call) for call in encoder.calls] == [1] * 7
+    assert [call[0][0] for call in encoder.calls] == ["a", "b", "a", "b", "a", "b"]
+    assert [len(call) for call in encoder.calls] == [1] * 6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has a niceness of its own on Linux alone")
+async def test_batches_step_back_for_questions(shipped: Heads) -> None:
+    class Asked(Slow):
+        def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            niceness[len(texts)] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+            return states(texts)[:, :384]
+
+    niceness: dict[int, int] = {}
+    classifier = EmbeddedClassifier(Asked(), shipped, Inspector.load(indirect.SHIPPED))
+    await classifier.encode(("one",))
+    await classifier.encode(("one", "two"))
+    classifier.close()
+    assert niceness[2] > niceness[1]
 
 
 async def test_a_batch_is_scored_in_order_and_in_slices(shipped: Heads) -> None:
