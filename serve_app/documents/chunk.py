@@ -18,6 +18,8 @@ _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|vs|cf|Dr|Mr|Mrs|Ms|No|Fig|approx)\.[
 
 _LONGEST_ABBREVIATION = 16
 """Characters looked back on: to the start of the sentence would be the square of a text of abbreviations."""
+_MOST_TOKENS_A_CHARACTER = 3
+"""A syllable of Hangul is three."""
 _WORD_CHARACTERS = 2
 """For each token, in a word of hundreds of characters: nobody reads it as one."""
 _WIDEST_GAP = 200
@@ -164,8 +166,22 @@ def _fitting(text: str, count: Count, room: int) -> Iterator[str]:
         return
     # stripped: for a gap at the end, each of its places would be tried as the start of a word
     spaced = (f"{gap[:_WIDEST_GAP]}{word}" for gap, word in re.findall(r"(\s*)(\S+)", text.rstrip()))
-    words = (part for word in spaced for part in _halved(word, count, room))
+    words = (
+        part for some in _gathered(spaced, room // _MOST_TOKENS_A_CHARACTER) for part in _halved(some, count, room)
+    )
     yield from _packed((_Piece(word, count(word), "") for word in words), room)
+
+
+def _gathered(words: Iterable[str], most_characters: int) -> Iterator[str]:
+    """Neighbouring words in one: a line of 50 MB has ten million of them, and each would be counted."""
+    held = ""
+    for word in words:
+        if held and len(held) + len(word) > most_characters:
+            yield held
+            held = ""
+        held += word
+    if held:
+        yield held
 
 
 def _halved(word: str, count: Count, room: int) -> Iterator[str]:
