@@ -201,7 +201,14 @@ def with_model(config: Config, model: str, *, gpu: bool, tensor_parallel_size: i
     )
     check_tensor_parallel(application)
     gateway = config.gateway
-    models = {**gateway.models, model_id: ModelSettings(application=name, engine="vllm", context_tokens=context)}
+    own = Path(source) / "tokenizer.json"
+    served = ModelSettings(
+        application=name,
+        engine="vllm",
+        context_tokens=context,
+        tokenizer_path=str(own) if own.is_file() else None,
+    )
+    models = {**gateway.models, model_id: served}
     router = gateway.router.model_copy(update={"small": model_id, "large": model_id})
     gateway = gateway.model_copy(update={"models": models, "router": router})
     others = [app.model_copy(update={"args": gateway}) if app.name == "gateway" else app for app in config.applications]

@@ -84,6 +84,14 @@ def test_a_model_becomes_an_application_that_auto_goes_to(tmp_path: Path) -> Non
     assert [application.name for application in config.applications] == ["gateway", "extractive", "tiny"]
 
 
+def test_passages_are_fitted_by_the_tokenizer_that_lies_beside_the_model(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "tiny")
+    assert with_model(load(LOCAL), str(folder), gpu=False).gateway.models["tiny"].tokenizer_path is None
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    config = with_model(load(LOCAL), str(folder), gpu=False)
+    assert config.gateway.models["tiny"].tokenizer_path == str(folder / "tokenizer.json")
+
+
 def test_a_hub_id_keeps_its_name_and_gets_a_usable_application_name() -> None:
     config = with_model(load(LOCAL), "Qwen/Qwen3-0.6B", gpu=True)
     assert config.gateway.models["Qwen/Qwen3-0.6B"].application == "Qwen--Qwen3-0.6B"
