@@ -1,6 +1,7 @@
-import asyncio
-from dataclasses import dataclass, replace
+import logging
+from dataclasses import dataclass, field, replace
 
+from serve_app.deadline import within
 from serve_app.errors import RerankerUnavailable
 from serve_app.ports import Index, Query, Reranker
 from serve_app.settings import RerankerSettings
@@ -10,8 +11,10 @@ from serve_app.wording import Run, Wording, having, insisting
 DEPTH_FOR_PHRASES = 200
 """Passages asked for where the question has a phrase in quotation marks: all its words may be common ones."""
 
+logger = logging.getLogger("manta")
 
-@dataclass(frozen=True)
+
+@dataclass
 class Search:
     """The index's candidates, read once more beside the question where there is a reranker.
 
@@ -21,6 +24,8 @@ class Search:
     index: Index
     reranker: Reranker | None
     settings: RerankerSettings
+    _is_away: bool = field(default=False, init=False)
+    """The reranker's log line is written once for an outage, not for every search in it."""
 
     async def search(self, query: Query) -> Found:
         """Without its reranker a search stands as the index ranked it, and says so."""
@@ -43,10 +48,14 @@ class Search:
         if self.reranker is None or not self._reranks(query):
             return passages, ()
         try:
-            async with asyncio.timeout(self.settings.deadline_ms / 1000):
+            async with within(self.settings.deadline_ms / 1000, "reranker", RerankerUnavailable):
                 scores = await self.reranker.rerank(query.text, passages)
-        except (TimeoutError, RerankerUnavailable):
+        except RerankerUnavailable as away:
+            if not self._is_away:
+                logger.warning("searches stand as the index ranks them: %s", away)
+            self._is_away = True
             return passages, ("reranker",)
+        self._is_away = False
         judged = (replace(passage, score=score) for passage, score in zip(passages, scores, strict=True))
         return tuple(sorted(judged, key=lambda passage: (-passage.score, passage.id))), ()
 

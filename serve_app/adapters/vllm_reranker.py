@@ -118,6 +118,9 @@ def _refusal(response: httpx.Response) -> str:
             f"answered {response.status_code}: let retriever.reranker.key_env name the environment variable that holds "
             "a key of that server"
         )
+    if response.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY):
+        # Its words may repeat ours, and this sentence is logged: a question must not stand in a log.
+        return f"answered {response.status_code}: it does not take `query` and `documents` as sent"
     return f"answered {response.status_code}: {' '.join(response.text.split())[:COMPLAINT_CHARS]}"
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -85,6 +86,19 @@ async def test_without_its_reranker_the_order_of_the_search_stands(reranker: Rer
     alone = await search("roll back", None, top_k=2)
     assert found.passages == alone.passages
     assert (found.degraded, alone.degraded) == (("reranker",), ())
+
+
+async def test_an_outage_of_the_reranker_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    index, query = MemoryIndex(), Query.of(Caller("t", "k"), text="roll", embedding=None, stores=(), top_k=1)
+    searches = Search(index, Away(), RerankerSettings())
+    with caplog.at_level(logging.WARNING, logger="manta"):
+        for _ in range(3):
+            assert (await searches.search(query)).degraded == ("reranker",)
+        searches.reranker = Backwards()
+        assert (await searches.search(query)).degraded == ()
+        searches.reranker = Away()
+        await searches.search(query)
+    assert [record.message for record in caplog.records] == ["searches stand as the index ranks them: gone"] * 2
 
 
 @pytest.mark.parametrize("reranker", [None, EmbeddedReranker.shipped(), Backwards(), Away()])
