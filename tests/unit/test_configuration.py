@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from serve_app.configuration import InvalidConfig, at_home, dump, load, with_model
 from serve_app.policy import ACTIONS, GuardrailSettings, PolicySettings
+from serve_app.settings import RetrieverSettings
 
 ROOT = Path(__file__).parents[2]
 LOCAL = ROOT / "configs" / "local.yaml"
@@ -154,6 +155,13 @@ def test_an_entity_of_ones_own_is_masked_unless_it_says_otherwise() -> None:
 def test_a_policy_that_cannot_hold_says_what_is_allowed(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         GuardrailSettings.model_validate(wrong)
+
+
+def test_a_reranker_has_less_time_than_the_search_it_belongs_to() -> None:
+    reranker = {"backend": "vllm", "url": "http://reranker:8000", "deadline_ms": 500}
+    with pytest.raises(ValidationError, match=r"reranker.deadline_ms` is 500 and must be less than `deadline_ms`, 500"):
+        RetrieverSettings.model_validate({"reranker": reranker})
+    assert RetrieverSettings.model_validate({"reranker": reranker, "deadline_ms": 600}).deadline_ms == 600
 
 
 def test_the_readme_shows_the_default_policy_as_it_is() -> None:
