@@ -201,9 +201,10 @@ async def questions(folder: Path, parts: Iterator[str], measured: Measured) -> d
     return found | {"p50_ratio": round(found["during ingestion"]["p50_ms"] / found["idle"]["p50_ms"], 2)}
 
 
-async def memory(folder: Path, parts: Iterator[str], measured: Measured, count: int) -> dict[str, Any]:
+async def memory(folder: Path, parts: Iterator[str], measured: Measured, count: int, most_s: float) -> dict[str, Any]:
     """Megabytes of this process and of the parser's while many short pages are ingested, one sample each second.
 
+    After `most_s` seconds what is ingested by then is what was measured.
     They are not inspected, which keeps nothing and would take longer than all the rest.
     """
     this, samples = psutil.Process(), []
@@ -212,15 +213,17 @@ async def memory(folder: Path, parts: Iterator[str], measured: Measured, count: 
         await attach(library, store, pages(parts, count, SHORT_CHARACTERS, "many"))
         accepted_s = time.perf_counter() - started
         drained = asyncio.create_task(library.drained())
-        while not drained.done():
+        while not drained.done() and time.perf_counter() - started < most_s:
             await asyncio.wait([drained], timeout=1)
             measured.texts.clear()
             measured.passages.clear()
             done = (await library.get_store(TENANT, store)).counts.completed
             samples.append((time.perf_counter() - started, done, *_megabytes(this)))
+        drained.cancel()
         failed = await library.list_attached(TENANT, store, Paging(limit=1), "failed")
     return {
-        "pages": count,
+        "accepted": count,
+        "ingested": samples[-1][1],
         "failed": len(failed.records),
         "accepted_s": round(accepted_s, 1),
         "ingested_s": round(samples[-1][0], 1),
@@ -283,16 +286,17 @@ def told(found: dict[str, Any]) -> str:
     loads = ", ".join(f"{part} {found[part]['load']}" for part in PARTS if part in found)
     lines += ["", f"The machine's load when it was measured ({os.cpu_count()} would be busy): {loads}."]
     if many := found.get("memory"):
+        took = f"accepted in {many['accepted_s']} s; {many['ingested']} of them searchable after {many['ingested_s']} s"
+        held = f"{many['least_mb']} to {many['most_mb']} MB; of the parser at most {many['parser_most_mb']} MB"
         lines += [
             "",
-            f"{many['pages']} pages of one chunk: accepted in {many['accepted_s']} s, searchable in "
-            f"{many['ingested_s']} s, {many['failed']} failed. Resident memory of the process, encoder and index "
-            f"included: {many['least_mb']} to {many['most_mb']} MB; of the parser at most {many['parser_most_mb']} MB.",
+            f"{many['accepted']} pages of one chunk: {took}, {many['failed']} failed. Resident memory of the process, "
+            f"encoder and index included: {held}.",
         ]
     return "\n".join([*lines, "", "![](ingestion.png)", ""])
 
 
-async def main(texts: Path | None, parts: Sequence[str], count: int) -> None:
+async def main(texts: Path | None, parts: Sequence[str], count: int, most_s: float) -> None:
     """What was measured before of the other parts stays."""
     stretches = cycle(paragraphs(texts))
     measured = Measured(EmbeddedClassifier.load(asset("var/encoder"), threads=os.cpu_count() or 1))
@@ -305,7 +309,7 @@ async def main(texts: Path | None, parts: Sequence[str], count: int) -> None:
             elif part == "questions":
                 found[part] = await questions(Path(folder), stretches, measured)
             else:
-                found[part] = await memory(Path(folder), stretches, measured, count)
+                found[part] = await memory(Path(folder), stretches, measured, count, most_s)
             found[part]["load"] = round(os.getloadavg()[0], 1)
     measured.classifier.close()
     found["said"] = (
@@ -322,6 +326,7 @@ if __name__ == "__main__":
     reader.add_argument("parts", nargs="*", default=PARTS, help=f"what to measure: {', '.join(PARTS)}")
     reader.add_argument("--texts", type=Path, help="folder of texts that the pages are made of")
     reader.add_argument("--pages", type=int, default=10_000, help="how many short pages to measure the memory with")
+    reader.add_argument("--most-s", type=float, default=3_600, help="seconds after which that measurement ends")
     given = reader.parse_args()
-    asyncio.run(main(given.texts, given.parts, given.pages))
+    asyncio.run(main(given.texts, given.parts, given.pages, given.most_s))
     sys.stdout.write((RESULTS / "ingestion.md").read_text(encoding="utf-8"))
