@@ -139,7 +139,11 @@ async def timed(index: MilvusIndex, queries: Sequence[Query]) -> dict[str, float
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "both, top 50": {"mode": "both", "top_k": 50},
-    "both, 20 files hidden": {"mode": "both", "top_k": 10, "hidden": tuple(f"file-{n:024x}" for n in range(20))},
+    "both, 20 files hidden": {
+        "mode": "both",
+        "top_k": 10,
+        "hidden": tuple((f"vs_{n % 3}", f"file-{n:024x}") for n in range(20)),
+    },
     "both, filter on an attribute": {
         "mode": "both",
         "top_k": 10,

@@ -58,8 +58,8 @@ class Query:
     top_k: int
     filters: Mapping[str, Any] | None = None
     ranking: Ranking = Ranking()
-    hidden: tuple[str, ...] = ()
-    """Files that are not whole, by id: set by the library alone, as long as they are being ingested or removed."""
+    hidden: tuple[tuple[str, str], ...] = ()
+    """(store, file) that are not whole: set by the library alone, as long as they are being ingested or removed."""
 
     @classmethod
     def of(cls, caller: Caller, **asked: Any) -> "Query":

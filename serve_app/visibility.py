@@ -29,10 +29,10 @@ class Visibility:
     def hidden(self) -> tuple[Place, ...]:
         return tuple(self._hidden)
 
-    def hidden_files(self, tenant: str, stores: tuple[str, ...]) -> tuple[str, ...]:
-        """Files to leave out of a search in these stores; in all of the tenant's for none."""
-        among = {at.file_id for at in self._hidden if at.tenant == tenant and (not stores or at.store_id in stores)}
-        return tuple(sorted(among - {""}))
+    def hidden_files(self, tenant: str, stores: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+        """(store, file) to leave out of a search in these stores; in all of the tenant's for none."""
+        mine = (at for at in self._hidden if at.tenant == tenant and at.file_id)
+        return tuple(sorted((at.store_id, at.file_id) for at in mine if not stores or at.store_id in stores))
 
     def hidden_stores(self, tenant: str) -> frozenset[str]:
         return frozenset(at.store_id for at in self._hidden if at.tenant == tenant and not at.file_id)

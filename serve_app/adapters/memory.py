@@ -33,7 +33,7 @@ class MemoryIndex:
             for chunk, embedding in self._rows.values()
             if query.sight.sees(chunk.tenant, chunk.terms)
             and (not query.stores or chunk.store in query.stores)
-            and chunk.file_id not in query.hidden
+            and (chunk.store, chunk.file_id) not in query.hidden
             and filters.matches(tree, chunk.attributes or {})
         ]
         scores = _bm25(words(query.text), [words(_body(chunk)) for chunk, _ in seen])

@@ -34,8 +34,9 @@ def visible(query: Query, tree: Filter | None = None) -> str:
         f'(purposes == "" or purposes like {_literal(f"%{_tag(sight.purpose)}%")})',
         f"until > {math.ceil(sight.now / STEP_S) * STEP_S}",
     ]
-    if query.hidden:
-        clauses.append(f"file_id not in {_listed(query.hidden)}")
+    for store in sorted({store for store, _ in query.hidden}):
+        files = _listed(file_id for place, file_id in query.hidden if place == store)
+        clauses.append(f"not (store == {_literal(store)} and file_id in {files})")
     if tree is not None:
         clauses.append(f"({_rendered(tree)})")
     return " and ".join(clauses)

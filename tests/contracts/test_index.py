@@ -95,7 +95,7 @@ async def found(
     top_k: int = 10,
     filters: dict[str, Any] | None = None,
     groups: Sequence[str] = (),
-    hidden: Sequence[str] = (),
+    hidden: Sequence[tuple[str, str]] = (),
 ) -> tuple[Passage, ...]:
     caller = Caller(tenant, "k", groups=frozenset(groups))
     asked: dict[str, Any] = {"text": text, "embedding": embedding, "stores": tuple(stores), "top_k": top_k}
@@ -300,15 +300,23 @@ async def test_a_chunk_that_stands_twice_in_one_batch_is_there_once(index: Index
 
 async def test_hidden_files_are_left_out_by_meaning_and_by_words(index: Index) -> None:
     await fill(index, *map(chunk, TEXTS), chunk("rollback-2", "rollback again", file_id="file-rollback"))
+    hidden = [("main", "file-rollback"), ("main", "file-none"), ("other", "file-harbour")]
     for embedding in (None, direction(0)):
-        passages = await found(index, "rollback harbour", embedding=embedding, hidden=("file-rollback", "file-none"))
+        passages = await found(index, "rollback harbour", embedding=embedding, hidden=hidden)
         assert "harbour" in ids(passages)
         assert not {"rollback", "rollback-2"} & set(ids(passages))
 
 
+async def test_a_file_that_is_hidden_in_one_store_is_found_in_another(index: Index) -> None:
+    await fill(index, chunk(), chunk(store="copy"))
+    for embedding in (None, direction(0)):
+        passages = await found(index, embedding=embedding, stores=(), hidden=[("copy", "file-rollback")])
+        assert ids(passages) == ["rollback"]
+
+
 async def test_many_hidden_files_are_no_error(index: Index) -> None:
     await fill(index, *map(chunk, TEXTS))
-    hidden = [f"file-{n:024x}" for n in range(1_000)] + ["file-orchard"]
+    hidden = [("main", f"file-{n:024x}") for n in range(1_000)] + [("main", "file-orchard")]
     assert set(ids(await found(index, embedding=direction(0), hidden=hidden))) == {"rollback", "harbour"}
 
 

@@ -75,7 +75,7 @@ async def test_after_any_writes_the_same_is_found_as_by_an_exact_search(
         await applied(exact, step, wanted)
         await applied(lite, step, wanted)
         for embedding in (None, direction(0)):
-            for hidden in ((), ("file-1",)):
+            for hidden in ((), (("main", "file-1"),)):
                 ours = await found(lite, asked, embedding=embedding, top_k=12, hidden=hidden)
                 theirs = await found(exact, asked, embedding=embedding, top_k=12, hidden=hidden)
                 if hidden:  # BM25 counts words in all files, the exact search only in those it may show
