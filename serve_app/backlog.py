@@ -1,6 +1,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable
+from itertools import count
 
 from serve_app.adapters.catalog import Catalog
 from serve_app.documents.records import AttachedFile
@@ -15,13 +16,20 @@ logger = logging.getLogger(__name__)
 
 
 class Backlog:
-    """Files waiting to be ingested, taken up in the order they were attached."""
+    """Files waiting to be ingested: a tenant's in the order they were attached, the tenants by turns.
+
+    A file's round is the one after its tenant's last, or the one under way: who attaches one file while another has
+    ten thousand waiting is next.
+    """
 
     def __init__(self, ingestion: Ingestion, catalog: Catalog, shelf: Shelf) -> None:
         self._ingestion = ingestion
         self._catalog = catalog
         self._shelf = shelf
-        self._waiting: asyncio.Queue[AttachedFile] = asyncio.Queue()
+        self._waiting: asyncio.PriorityQueue[tuple[int, int, AttachedFile]] = asyncio.PriorityQueue()
+        self._round = 0
+        self._last_round: dict[str, int] = {}
+        self._numbers = count()
         self._workers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -32,7 +40,9 @@ class Backlog:
     def add(self, works: Iterable[AttachedFile]) -> None:
         for work in works:
             self._shelf.expect(work)
-            self._waiting.put_nowait(work)
+            turn = max(self._round, self._last_round.get(work.tenant, 0) + 1)
+            self._last_round[work.tenant] = turn
+            self._waiting.put_nowait((turn, next(self._numbers), work))
 
     async def drained(self) -> None:
         """Returns when nothing is waiting or being ingested."""
@@ -46,7 +56,7 @@ class Backlog:
 
     async def _work(self) -> None:
         while True:
-            work = await self._waiting.get()
+            self._round, _, work = await self._waiting.get()
             try:
                 await self._ingestion.ingest(work)
             except Unavailable as exc:

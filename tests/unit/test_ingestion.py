@@ -337,6 +337,22 @@ async def test_a_treatment_nobody_knows_is_refused(library: Library) -> None:
         await library.create_store(TENANT, "letters", {"pii": "hide"})
 
 
+async def test_one_tenants_many_files_do_not_keep_anothers_waiting(settings: RetrieverSettings) -> None:
+    encode = CountingEncoder(gate=asyncio.Event())
+    async with opened(settings, MemoryIndex(), encode) as library:
+        mine = (await library.ensure_default_store(TENANT)).id
+        theirs = (await library.ensure_default_store("other")).id
+        for n in range(8):
+            await add(library, mine, f"{n}.txt", f"mine {n}".encode())
+        file = await library.create_file("other", "one.txt", b"theirs", "assistants")
+        await library.attach("other", theirs, file.id)
+        encode.gate.set()
+        await library.drained()
+    order = [text.rpartition("\n")[2] for text in encode.texts]
+    assert sorted(order) == [*(f"mine {n}" for n in range(8)), "theirs"]
+    assert order.index("theirs") <= 3, order
+
+
 async def test_a_file_is_cut_as_small_as_its_owner_wants(library: Library) -> None:
     store = await library.ensure_default_store(TENANT)
     attached = await add(library, store.id, "a.txt", b"One two three. " * 10)
