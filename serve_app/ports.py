@@ -4,7 +4,6 @@ A port takes values and returns a value or a stream; it never takes a stream. So
 put behind a Serve handle without changing its caller.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -63,9 +62,7 @@ class Query:
 
     @classmethod
     def of(cls, caller: Caller, **asked: Any) -> "Query":
-        """What this caller asks now: the one place where it is decided what they may see."""
-        sight = Sight(tenant=caller.tenant, groups=caller.groups, now=time.time())
-        return cls(sight=sight, **asked)
+        return cls(sight=Sight.of(caller), **asked)
 
 
 class Retriever(Protocol):

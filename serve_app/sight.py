@@ -1,10 +1,13 @@
 """Who may see a document, and what its subject consented to: read from its attributes, applied inside the index."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Self
 
 from serve_app.errors import InvalidRequest
+from serve_app.turn import Caller
 
 RETRIEVAL = "retrieval"
 """The purpose for which a search reads; consent that names others only does not cover it."""
@@ -15,13 +18,18 @@ FIELDS = ("access", "consent_subject", "consent_purposes", "consent_until")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """What one caller may see. Made by `Query.of` from the verified caller, and nowhere else."""
+    """What one caller may see. Made by `of`, and nowhere else."""
 
     tenant: str
     groups: frozenset[str] = frozenset()
     purpose: str = RETRIEVAL
     now: float
     """UTC seconds: consent is compared with it."""
+
+    @classmethod
+    def of(cls, caller: Caller) -> Self:
+        """What this caller, as proven by the key, may see now."""
+        return cls(tenant=caller.tenant, groups=caller.groups, now=time.time())
 
     def sees(self, tenant: str, terms: "Terms") -> bool:
         """The rule itself; an index with a query language writes the same as an expression."""

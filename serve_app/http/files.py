@@ -15,7 +15,6 @@ from starlette.types import Message
 from serve_app.documents.records import Listing, Paging, StoredFile
 from serve_app.errors import BodyTooLarge, InvalidRequest
 from serve_app.library_port import LibraryPort
-from serve_app.ports import Query as Search
 from serve_app.sight import Sight
 from serve_app.turn import Caller
 
@@ -89,15 +88,10 @@ def files_router(library: LibraryPort, authenticate: Authenticate, max_file_byte
     async def content(file_id: str, caller: Who) -> Response:
         # never by its own type: what a tenant uploads must not run as a page of this origin
         headers = {"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff"}
-        found = await library.file_content(sight_of(caller), file_id)
+        found = await library.file_content(Sight.of(caller), file_id)
         return Response(found, media_type="application/octet-stream", headers=headers)
 
     return router
-
-
-def sight_of(caller: Caller) -> Sight:
-    """What this caller may see, outside a search."""
-    return Search.of(caller, text="", embedding=None, stores=(), top_k=1).sight
 
 
 async def read_upload(request: Request, max_file_bytes: int) -> tuple[str, bytes, str]:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from serve_app.documents.records import Paging, Status, Store, Wish
 from serve_app.errors import ClassifierUnavailable
-from serve_app.http.files import Authenticate, NamedFaults, list_object, sight_of
+from serve_app.http.files import Authenticate, NamedFaults, list_object
 from serve_app.http.requests import read
 from serve_app.http.vector_store_wire import (
     AttributeChange,
@@ -32,6 +32,7 @@ from serve_app.http.vector_store_wire import (
 from serve_app.library_port import LibraryPort
 from serve_app.playbook import is_playbook, looked_up
 from serve_app.ports import Query
+from serve_app.sight import Sight
 from serve_app.turn import Caller, Embedding, Found, Passage
 
 MAX_BODY_BYTES = 2**20
@@ -126,7 +127,7 @@ def _add_files(router: APIRouter, library: LibraryPort, authenticate: Authentica
 
     @router.get("/{store_id}/files/{file_id}/content")
     async def content(store_id: str, file_id: str, caller: Who) -> dict[str, Any]:
-        return content_object(await library.attached_content(sight_of(caller), store_id, file_id))
+        return content_object(await library.attached_content(Sight.of(caller), store_id, file_id))
 
     @router.delete("/{store_id}/files/{file_id}")
     async def detach(store_id: str, file_id: str, caller: Who) -> dict[str, Any]:
