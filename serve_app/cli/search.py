@@ -49,7 +49,7 @@ def search(
 def _show(console: Console, found: list[VectorStoreSearchResponse]) -> None:
     for number, one in enumerate(found, start=1):
         ours = one.model_extra or {}
-        place = " > ".join(part for part in (ours.get("title"), ours.get("heading")) if part)
+        place = ours.get("place") or one.filename
         page = f", page {ours['page']}" if ours.get("page") else ""
         console.print(f"[bold]{number}. {escape(place)}[/bold] ({escape(one.filename)}{page}, score {one.score:.2f})")
         for part in one.content:

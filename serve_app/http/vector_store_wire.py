@@ -247,7 +247,7 @@ def batch_object(batch: Batch) -> dict[str, Any]:
 
 
 def result_object(passage: Passage) -> dict[str, Any]:
-    """One result; `title`, `heading` and `page` are ours."""
+    """One result; `title`, `heading`, `page` and `place`, which is the first two for a reader, are ours."""
     return {
         "file_id": passage.file_id,
         "filename": passage.source,
@@ -257,4 +257,5 @@ def result_object(passage: Passage) -> dict[str, Any]:
         "title": passage.title,
         "heading": passage.heading,
         "page": passage.page,
+        "place": passage.place,
     }

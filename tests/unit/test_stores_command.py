@@ -131,7 +131,7 @@ def test_a_store_that_is_not_there_is_one_sentence(url: str, arguments: tuple[st
 def test_passages_are_found_with_their_place(url: str, manuals: VectorStore) -> None:
     result = run(url, "search", "blue plan", "--store", "manuals", "--limit", "1")
     assert result.exit_code == 0, result.output
-    assert result.output.startswith("1. Plans > Plans > Blue (blue.md, score ")
+    assert result.output.startswith("1. Plans > Blue (blue.md, score ")
     assert "The blue plan [v1]." in result.output
     assert "red" not in result.output
 
