@@ -61,6 +61,24 @@ def test_a_quoted_phrase_stands_first(service: Running, documents: str) -> None:
     assert "Sundays" in found(service.client(), documents, '"closed on Sundays" model roll back version')[0]
 
 
+def test_a_playbook_is_answered_from_by_its_name(service: Running) -> None:
+    client = service.client()
+    store = client.vector_stores.create(name="playbooks", metadata={"kind": "playbook"}).id
+    rows = [{"name": name, "text": f"{name}: first page the {team} team, then open a bridge."} for name, team in TEAMS]
+    lines = "\n".join(map(json.dumps, rows)).encode()
+    attached = client.vector_stores.files.upload_and_poll(vector_store_id=store, file=("playbooks.jsonl", lines))
+    assert attached.status == "completed", attached
+    assert "network team" in found(client, store, "NETWORK outage")[0]
+    answer = service.ask("Whom do I page first?", model="extractive", manta={"playbook": "database outage"}).json()
+    assert "database team" in answer["choices"][0]["message"]["content"]
+    assert answer["citations"][0]["source"] == "playbooks.jsonl"
+    unknown = service.ask(manta={"playbook": "databse outage"})
+    assert (unknown.status_code, "Database outage" in unknown.text) == (404, True)
+
+
+TEAMS = (("Database outage", "database"), ("Network outage", "network"))
+
+
 def test_a_retriever_killed_while_it_ingests_loses_no_document(service: Running, replica: Replica) -> None:
     client = service.client()
     store = client.vector_stores.create(name="killed").id
