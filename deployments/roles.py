@@ -81,7 +81,7 @@ class Retriever:
             self._index,
             reader.encode,
             settings.retriever,
-            inspect=reader.inspect,
+            inspect=reader.inspect if settings.retriever.inspected_at == "ingestion" else None,
             redaction=Redaction(RemoteScreener(screener), settings.guardrail),
             reranker=reranker_of(settings.retriever.reranker),
         )
