@@ -61,8 +61,8 @@ class RetrieverSettings(Section):
     chunk_tokens: int = Field(default=200, gt=16, le=250)
     """Most encoder tokens in a chunk; the encoder reads 256."""
     inspected_at: Literal["ingestion", "search"] = "ingestion"
-    """Where chunks are judged for planted instructions: once, as they are ingested, which costs half of encoding them; or
-    when a question first finds them, which waits for it. Nothing reaches an engine unjudged either way."""
+    """Where chunks are judged for planted instructions: once, as they are ingested, which costs half of encoding them,
+    or when a question first finds them, which waits for it. Nothing reaches an engine unjudged either way."""
     max_file_bytes: int = Field(default=50 * 2**20, gt=0)
     parse_deadline_s: float = Field(default=90, gt=0)
     """Processor seconds for one document, three times as many by the clock: 50 MB of prose take some 60."""
