@@ -15,6 +15,7 @@ from serve_app.documents.records import Paging, Status, Store, Wish
 from serve_app.errors import ClassifierUnavailable
 from serve_app.http.files import Authenticate, NamedFaults, list_object
 from serve_app.http.requests import read
+from serve_app.http.schema import body_schema
 from serve_app.http.vector_store_wire import (
     AttributeChange,
     BatchCreation,
@@ -64,7 +65,7 @@ def vector_stores_router(library: LibraryPort, authenticate: Authenticate, searc
 def _add_stores(router: APIRouter, library: LibraryPort, authenticate: Authenticate) -> None:
     Who = Annotated[Caller, Depends(authenticate)]
 
-    @router.post("")
+    @router.post("", openapi_extra=body_schema(StoreCreation))
     async def create(request: Request, caller: Who) -> dict[str, Any]:
         asked = await read(request, StoreCreation, MAX_BODY_BYTES)
         made = await library.create_store(
@@ -86,7 +87,7 @@ def _add_stores(router: APIRouter, library: LibraryPort, authenticate: Authentic
     async def get(store_id: str, caller: Who) -> dict[str, Any]:
         return store_object(await library.get_store(caller.tenant, store_id))
 
-    @router.post("/{store_id}")
+    @router.post("/{store_id}", openapi_extra=body_schema(StoreChange))
     async def change(store_id: str, request: Request, caller: Who) -> dict[str, Any]:
         asked = await read(request, StoreChange, MAX_BODY_BYTES)
         changed = await library.update_store(
@@ -103,7 +104,7 @@ def _add_stores(router: APIRouter, library: LibraryPort, authenticate: Authentic
 def _add_files(router: APIRouter, library: LibraryPort, authenticate: Authenticate) -> None:
     Who = Annotated[Caller, Depends(authenticate)]
 
-    @router.post("/{store_id}/files")
+    @router.post("/{store_id}/files", openapi_extra=body_schema(FileAttachment))
     async def attach(store_id: str, request: Request, caller: Who) -> dict[str, Any]:
         asked = await read(request, FileAttachment, MAX_BODY_BYTES)
         return attached_object(await library.attach(caller.tenant, store_id, asked.file_id, asked.wish))
@@ -118,7 +119,7 @@ def _add_files(router: APIRouter, library: LibraryPort, authenticate: Authentica
     async def get(store_id: str, file_id: str, caller: Who) -> dict[str, Any]:
         return attached_object(await library.get_attached(caller.tenant, store_id, file_id))
 
-    @router.post("/{store_id}/files/{file_id}")
+    @router.post("/{store_id}/files/{file_id}", openapi_extra=body_schema(AttributeChange))
     async def change(store_id: str, file_id: str, request: Request, caller: Who) -> dict[str, Any]:
         asked = await read(request, AttributeChange, MAX_BODY_BYTES)
         await library.get_attached(caller.tenant, store_id, file_id)
@@ -138,7 +139,7 @@ def _add_files(router: APIRouter, library: LibraryPort, authenticate: Authentica
 def _add_batches(router: APIRouter, library: LibraryPort, authenticate: Authenticate) -> None:
     Who = Annotated[Caller, Depends(authenticate)]
 
-    @router.post("/{store_id}/file_batches")
+    @router.post("/{store_id}/file_batches", openapi_extra=body_schema(BatchCreation))
     async def create(store_id: str, request: Request, caller: Who) -> dict[str, Any]:
         asked = await read(request, BatchCreation, MAX_BODY_BYTES)
         return batch_object(await library.attach_batch(caller.tenant, store_id, asked.wishes))
@@ -200,7 +201,7 @@ class _Searching:
 def _add_search(router: APIRouter, library: LibraryPort, authenticate: Authenticate, searching: _Searching) -> None:
     Who = Annotated[Caller, Depends(authenticate)]
 
-    @router.post("/{store_id}/search")
+    @router.post("/{store_id}/search", openapi_extra=body_schema(SearchRequest))
     async def search(store_id: str, request: Request, caller: Who) -> dict[str, Any]:
         asked = await read(request, SearchRequest, MAX_BODY_BYTES)
         store = await library.get_store(caller.tenant, store_id)

@@ -266,6 +266,8 @@ async def test_the_documentation_shows_the_request_bodies() -> None:
     body = paths["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert {"model", "messages", "manta"} <= body["properties"].keys()
     assert "$ref" not in json.dumps(body)
+    without = [path for path, methods in paths.items() if "requestBody" not in methods.get("post", {"requestBody": {}})]
+    assert [path for path in without if not path.endswith("/cancel")] == []
 
 
 async def test_the_documentation_page_needs_nothing_from_elsewhere() -> None:
