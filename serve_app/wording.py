@@ -106,14 +106,14 @@ def named_in(lowered: str, identifier: str) -> bool:
 def insisting(phrases: Sequence[Run], passages: Sequence[Passage]) -> tuple[Passage, ...]:
     """The passages with more of the phrases before those with fewer, within each the better first; ties by id.
 
-    With one phrase, those that have it score above 0.5 and those without below, also where none has it.
+    With one phrase, those that have it score 0.5 and more and those without at most that, also where none has it.
     """
     if not phrases:
         return tuple(passages)
-    scored = [
-        replace(passage, score=(having(phrases, passage) + passage.score) / (len(phrases) + 1)) for passage in passages
-    ]
-    return tuple(sorted(scored, key=lambda passage: (-passage.score, passage.id)))
+    counted = [(having(phrases, passage), passage) for passage in passages]
+    # By the count first: a passage with the phrase and no score else has 0.5 as one without it and the best score.
+    counted.sort(key=lambda pair: (-pair[0], -pair[1].score, pair[1].id))
+    return tuple(replace(passage, score=(has + passage.score) / (len(phrases) + 1)) for has, passage in counted)
 
 
 def having(phrases: Sequence[Run], passage: Passage) -> int:

@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from serve_app.turn import Passage
@@ -91,6 +91,7 @@ PASSAGES = st.lists(st.builds(passage, st.uuids().map(str), TEXTS, st.floats(0, 
 
 
 @given(found=PASSAGES)
+@example(found=[passage("a", "pears", 1.0), passage("b", "roll back", 0.0)])
 def test_passages_with_the_phrase_stand_before_those_without(found: list[Passage]) -> None:
     phrases = (b" roll back ",)
     ordered = insisting(phrases, found)
