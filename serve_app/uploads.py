@@ -10,6 +10,8 @@ from serve_app.documents.records import StoredFile
 from serve_app.errors import BodyTooLarge, InvalidRequest, NotFound
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
+JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))
+"""They shape Persian and Hindi words and join emoji; nothing else that is invisible may stand in a name."""
 LONGEST_NAME = 1024
 
 
@@ -66,6 +68,6 @@ class Uploads:
 def _checked_name(name: str) -> str:
     """A name for people, as it came; it never becomes a path."""
     name = cleaned(name).strip()
-    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+    if not name or len(name) > LONGEST_NAME or not name.translate(JOINERS).isprintable():
         raise InvalidRequest(f"file: a file needs a name of 1 to {LONGEST_NAME} printable characters").at("file")
     return name

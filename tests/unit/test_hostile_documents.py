@@ -300,6 +300,7 @@ NAMES = {
     "quotes and a semicolon": "a';DROP TABLE files;--.md",
     "a longest name": "n" * 1_021 + ".md",
     "another script": "\u0437\u0432\u0456\u0442.md",
+    "joined letters": "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645.md",
 }
 
 
