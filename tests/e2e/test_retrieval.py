@@ -71,7 +71,7 @@ def test_a_playbook_is_answered_from_by_its_name(service: Running) -> None:
     assert "network team" in found(client, store, "NETWORK outage")[0]
     answer = service.ask("Whom do I page first?", model="extractive", manta={"playbook": "database outage"}).json()
     assert "database team" in answer["choices"][0]["message"]["content"]
-    assert answer["citations"][0]["source"] == "playbooks.jsonl"
+    assert answer["citations"][0]["source"] == "playbooks.jsonl#1"
     unknown = service.ask(manta={"playbook": "databse outage"})
     assert (unknown.status_code, "Database outage" in unknown.text) == (404, True)
 
