@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 
 from serve_app.ports import Query
 from serve_app.turn import Passage
-from serve_app.wording import STOP_WORDS as STOP_WORDS
 from serve_app.wording import Wording, named_in, normalised
-from serve_app.wording import words as words
 
 MEANING = (0.5, 0.7)
 """Weight of the cosine against the words, for a question of at most SHORT and of at least LONG words that count, and in

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from serve_app.relevance import words
 from serve_app.turn import Passage
+from serve_app.wording import words
 
 SAME = 0.9
 """Share of common words, of all words of two passages, from which they are one: a page and its copy in another

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from serve_app import filters
 from serve_app.ports import Chunk, Query
-from serve_app.relevance import Candidate, body, rank, words
+from serve_app.relevance import Candidate, body, rank
 from serve_app.turn import Passage
+from serve_app.wording import words
 
 
 @dataclass(frozen=True)

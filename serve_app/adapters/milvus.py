@@ -24,8 +24,9 @@ from serve_app.adapters.milvus_session import Session
 from serve_app.errors import RetrieverUnavailable
 from serve_app.milvus_settings import MilvusSettings
 from serve_app.ports import Chunk, Query
-from serve_app.relevance import Candidate, rank, words
+from serve_app.relevance import Candidate, rank
 from serve_app.turn import Embedding, Passage
+from serve_app.wording import words
 
 BATCH = 256
 """Rows in one call: of the longest texts it is half of what a server takes in a message (64 MiB)."""

@@ -11,8 +11,9 @@ from pymilvus import AsyncMilvusClient, DataType, Function, FunctionType
 
 from serve_app.adapters.milvus_expression import ATTRIBUTE, encodable, termed
 from serve_app.ports import Chunk
-from serve_app.relevance import STOP_WORDS, body
+from serve_app.relevance import body
 from serve_app.turn import Passage
+from serve_app.wording import STOP_WORDS
 
 BYTES = {
     "tenant": 1_024,

@@ -29,7 +29,9 @@ from serve_app.errors import Unauthenticated
 from serve_app.http import errors
 from serve_app.http.files import files_router
 from serve_app.http.vector_stores import vector_stores_router
+from serve_app.ingestion import Encode
 from serve_app.library import Library
+from serve_app.ports import Index
 from serve_app.settings import RetrieverSettings
 from serve_app.turn import Caller
 
@@ -173,3 +175,19 @@ def served(app: FastAPI) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+def kept_in(folder: Path) -> RetrieverSettings:
+    """A library's settings, everything of it below one folder."""
+    return RetrieverSettings(catalog_url=f"sqlite+aiosqlite:///{folder}/catalog.db", files_path=str(folder / "files"))
+
+
+@asynccontextmanager
+async def opened(settings: RetrieverSettings, index: Index, encode: Encode = bag_of_words) -> AsyncIterator[Library]:
+    """A library whose documents are parsed in this process."""
+    library = Library(Catalog(settings.catalog_url), index, encode, settings, InlineParser())
+    await library.open()
+    try:
+        yield library
+    finally:
+        await library.close()

@@ -17,13 +17,13 @@ from serve_app.errors import InvalidRequest, NotFound, RetrieverUnavailable
 from serve_app.ingestion import Ingestion, chunk_id
 from serve_app.library import Library, default_store_id
 from serve_app.policy import GuardrailSettings
-from serve_app.ports import Chunk, Index, Query, Screener
+from serve_app.ports import Chunk, Query, Screener
 from serve_app.redaction import Redaction
 from serve_app.settings import RetrieverSettings
 from serve_app.shelf import Shelf
 from serve_app.turn import Caller
 from serve_app.visibility import Visibility
-from tests.unit.documents import InlineParser, bag_of_words
+from tests.unit.documents import InlineParser, bag_of_words, kept_in, opened
 
 TENANT = "ann"
 GUIDE = b"# Guide\n\nThe sky is blue.\n\n## Night\n\nAt night it is black."
@@ -53,19 +53,7 @@ class AbsentIndex(MemoryIndex):
 
 @pytest.fixture
 def settings(tmp_path: Path) -> RetrieverSettings:
-    return RetrieverSettings(
-        catalog_url=f"sqlite+aiosqlite:///{tmp_path}/catalog.db", files_path=str(tmp_path / "files")
-    )
-
-
-@asynccontextmanager
-async def opened(settings: RetrieverSettings, index: Index, encode: CountingEncoder) -> AsyncIterator[Library]:
-    library = Library(Catalog(settings.catalog_url), index, encode, settings, InlineParser())
-    await library.open()
-    try:
-        yield library
-    finally:
-        await library.close()
+    return kept_in(tmp_path)
 
 
 @pytest.fixture

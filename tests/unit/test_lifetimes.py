@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from serve_app.lifetimes import Lifetimes
 from serve_app.ports import Query
 from serve_app.settings import RetrieverSettings
 from serve_app.turn import Caller
-from tests.unit.documents import InlineParser, bag_of_words
+from tests.unit.documents import kept_in, opened
 
 TENANT = "ann"
 AGED = Store(
@@ -65,19 +63,7 @@ class TellingIndex(MemoryIndex):
 
 @pytest.fixture
 def settings(tmp_path: Path) -> RetrieverSettings:
-    return RetrieverSettings(
-        catalog_url=f"sqlite+aiosqlite:///{tmp_path}/catalog.db", files_path=str(tmp_path / "files")
-    )
-
-
-@asynccontextmanager
-async def opened(settings: RetrieverSettings, index: MemoryIndex) -> AsyncIterator[Library]:
-    library = Library(Catalog(settings.catalog_url), index, bag_of_words, settings, InlineParser())
-    await library.open()
-    try:
-        yield library
-    finally:
-        await library.close()
+    return kept_in(tmp_path)
 
 
 async def found(library: Library, *stores: str) -> list[str]:

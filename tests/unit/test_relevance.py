@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.ports import Query
-from serve_app.relevance import Candidate, rank, words
+from serve_app.relevance import Candidate, rank
 from serve_app.turn import Caller, Passage, Ranking
+from serve_app.wording import words
 
 
 def candidate(id: str, text: str = "", *, cosine: float | None = None, bm25: float = 0.0) -> Candidate:

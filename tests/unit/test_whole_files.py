@@ -1,8 +1,7 @@
 """Only whole files are found, and of a changed file one version: at any moment, and after a crash at any moment."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from serve_app.settings import RetrieverSettings
 from serve_app.shelf import Shelf
 from serve_app.turn import Caller, Passage
 from serve_app.visibility import Visibility
-from tests.unit.documents import InlineParser, bag_of_words
+from tests.unit.documents import kept_in, opened
 
 TENANT = "ann"
 OLD = b"# Guide\n\nThe sky is blue.\n\n## Night\n\nAt night it is black."
@@ -81,19 +80,7 @@ class GatedIndex(MemoryIndex):
 
 @pytest.fixture
 def settings(tmp_path: Path) -> RetrieverSettings:
-    return RetrieverSettings(
-        catalog_url=f"sqlite+aiosqlite:///{tmp_path}/catalog.db", files_path=str(tmp_path / "files")
-    )
-
-
-@asynccontextmanager
-async def opened(settings: RetrieverSettings, index: MemoryIndex) -> AsyncIterator[Library]:
-    library = Library(Catalog(settings.catalog_url), index, bag_of_words, settings, InlineParser())
-    await library.open()
-    try:
-        yield library
-    finally:
-        await library.close()
+    return kept_in(tmp_path)
 
 
 async def add(library: Library, store_id: str, name: str, content: bytes, **attributes: str) -> AttachedFile:
