@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from fastapi import FastAPI
 
 from deployments.remote import Handle, RemoteClassifier, RemoteLibrary, RemoteRetriever, RemoteScreener, remote_engine
+from serve_app.accounting import Accounts
+from serve_app.adapters.memory_tally import MemoryTally
 from serve_app.admission import Admission
 from serve_app.authenticator import Authenticator
 from serve_app.documents.tokens import minilm_tokenizer, prompt_count
-from serve_app.engines import EngineTable
+from serve_app.engines import Engines
 from serve_app.guardrail import Guardrail
 from serve_app.heads import SHIPPED, Heads
 from serve_app.http.app import Gateway, create_app
@@ -19,9 +21,12 @@ from serve_app.indirect import SHIPPED as INSPECTOR
 from serve_app.indirect import Inspector
 from serve_app.pipeline import Pipeline
 from serve_app.policy import INDIRECT, SessionSettings
-from serve_app.prompt import rooms
+from serve_app.prompt import Rooms
+from serve_app.registry.declared import declared
 from serve_app.retrieval import Retrieval
-from serve_app.router import Router
+from serve_app.routing.attempts import Attempts
+from serve_app.routing.receipt_log import MemoryReceipts
+from serve_app.routing.router import Router
 from serve_app.settings import GatewaySettings, ModelSettings, asset
 from serve_app.telemetry import Telemetry
 from serve_app.vaults import MemoryVaults, Vaults
@@ -33,7 +38,8 @@ class Ingress:
         self._settings = settings
         self._screener, self._classifier = RemoteScreener(screener), RemoteClassifier(classifier)
         self._retriever, self._library = RemoteRetriever(retriever), RemoteLibrary(retriever)
-        self._engines = {name: remote_engine(name, model) for name, model in settings.models.items()}
+        self._engines = Engines(remote_engine)
+        self._snapshot = declared(settings.models, settings.registry.environment)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(
@@ -59,15 +65,17 @@ class Ingress:
             classifier=self._classifier,
             classifier_settings=settings.classifier,
             retrieval=Retrieval(self._retriever, settings.retriever),
-            router=Router(settings.models, settings.router),
-            rooms=rooms(settings.models, settings.retriever, token_counts(settings.models)),
-            engine=EngineTable(self._engines),
-            telemetry=Telemetry(),
+            router=Router(lambda: self._snapshot, settings.registry.environment, settings.router),
+            rooms=Rooms(settings.retriever, token_counts(settings.models)),
+            attempts=Attempts(),
+            engines=self._engines,
+            accounts=Accounts(Telemetry(), MemoryTally(), MemoryReceipts(), settings.guardrail.policy_of),
         )
 
     def _readiness(self) -> Readiness:
         router = self._settings.router
-        engines = {f"model {name}": self._engines[name].ping for name in (router.small, router.large)}
+        entries = [e for e in self._snapshot.entries if e.model in (router.small, router.large)]
+        engines = {f"model {entry.model}": self._engines.of(entry).ping for entry in entries}
         parts = {"classifier": self._classifier.ping, "retriever": self._retriever.ping}
         return Readiness(required={"screener": self._screener.ping, **engines}, optional=parts)
 

@@ -25,7 +25,7 @@ from serve_app.errors import (
 )
 from serve_app.events import Events
 from serve_app.ports import ANY, Query
-from serve_app.settings import ModelSettings
+from serve_app.registry.entry import ModelEntry
 from serve_app.turn import Found, Scope, Scores, Screening, Signals, Turn
 
 Handle: TypeAlias = "DeploymentHandle[Any]"
@@ -128,13 +128,13 @@ class RemoteLibrary(Remote):
 
 
 class RemoteEngine(Remote):
-    """An engine application. `settings.first_event_deadline_s` bounds the wait for a replica that never comes."""
+    """An engine application. The entry's `first_event_deadline_s` bounds the wait for a replica that never comes."""
 
     part, failure = "engine", EngineFailed
 
-    def __init__(self, model: str, settings: ModelSettings) -> None:
-        super().__init__(named(ENGINE, settings.application))
-        self._model, self._settings = model, settings
+    def __init__(self, entry: ModelEntry) -> None:
+        super().__init__(named(ENGINE, entry.application or ""))
+        self._entry = entry
 
     def generate(self, turn: Turn) -> Events:
         return self._stream("generate", turn)
@@ -143,7 +143,7 @@ class RemoteEngine(Remote):
         stream = getattr(self._handle.options(stream=True), method).remote(*values)
         try:
             with spoken_to(self.part, self.failure):
-                async with asyncio.timeout(self._settings.first_event_deadline_s):
+                async with asyncio.timeout(self._entry.first_event_deadline_s):
                     first = await anext(stream)
                 yield first
                 async for item in stream:
@@ -151,7 +151,7 @@ class RemoteEngine(Remote):
         except StopAsyncIteration:
             raise EngineFailed("the engine ended without an answer; try again") from None
         except TimeoutError as exc:
-            raise EngineFailed(f"model {self._model!r} has no replica that answers; try again later") from exc
+            raise EngineFailed(f"model {self._entry.model!r} has no replica that answers; try again later") from exc
         finally:
             # Ray cancels for us when the caller hangs up, not when we stop reading.
             stream.cancel()
@@ -161,7 +161,7 @@ class RemoteVllm(RemoteEngine):
     """vLLM in Ray's LLMServer: a body goes in, server-sent events or one response object come out."""
 
     async def generate(self, turn: Turn) -> Events:
-        body = openai_engine.request_body(turn, self._model)
+        body = openai_engine.request_body(turn, self._entry.id_there)
         async with (
             aclosing(self._chunks(turn.operation, body)) as chunks,
             aclosing(openai_engine.events(chunks)) as events,
@@ -180,5 +180,5 @@ def parsed(item: str | dict[str, Any]) -> Sequence[dict[str, Any]]:
     return openai_engine.parse_sse(item) if isinstance(item, str) else [item]
 
 
-def remote_engine(model: str, settings: ModelSettings) -> RemoteEngine:
-    return (RemoteVllm if settings.engine == "vllm" else RemoteEngine)(model, settings)
+def remote_engine(entry: ModelEntry) -> RemoteEngine:
+    return (RemoteVllm if entry.engine == "vllm" else RemoteEngine)(entry)

@@ -1,22 +1,22 @@
-from collections.abc import Mapping
-from contextlib import aclosing
-from dataclasses import dataclass
+"""The engine behind each entry of the registry."""
 
-from serve_app.errors import UnknownModel
-from serve_app.events import Events
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 from serve_app.ports import Engine
-from serve_app.turn import Turn
+from serve_app.registry.entry import ModelEntry
 
 
 @dataclass(frozen=True)
-class EngineTable:
-    """Many engines behind the port of one, chosen by `turn.model`."""
+class Engines:
+    """One engine for each endpoint, made when it is first asked for and kept: an engine holds connections."""
 
-    engines: Mapping[str, Engine]
+    make: Callable[[ModelEntry], Engine]
+    _made: dict[str, tuple[ModelEntry, Engine]] = field(default_factory=dict)
 
-    async def generate(self, turn: Turn) -> Events:
-        if turn.model not in self.engines:
-            raise UnknownModel(f"no engine runs a model named {turn.model!r}")
-        async with aclosing(self.engines[turn.model].generate(turn)) as events:
-            async for event in events:
-                yield event
+    def of(self, entry: ModelEntry) -> Engine:
+        """A changed entry has a new engine; streams of the old one end as they would have."""
+        made = self._made.get(entry.name)
+        if made is None or made[0] != entry:
+            made = self._made[entry.name] = entry, self.make(entry)
+        return made[1]

@@ -14,6 +14,8 @@ MantaError
   + Unavailable               a part of us failed
       + EngineFailed                    502
       + ScreenerUnavailable             503
+      + RegistryUnavailable             503
+      |   + SchemaMismatch              503
       + VaultsUnavailable               503
       + ClassifierUnavailable           503
       + RetrieverUnavailable            503
@@ -108,6 +110,16 @@ class Unavailable(MantaError):
 class EngineFailed(Unavailable):
     status = 502
     code = "engine_failed"
+
+
+class RegistryUnavailable(Unavailable):
+    code = "registry_unavailable"
+
+
+class SchemaMismatch(RegistryUnavailable):
+    """The database belongs to another version of Manta."""
+
+    code = "schema_mismatch"
 
 
 class ScreenerUnavailable(Unavailable):

@@ -13,6 +13,8 @@ class Started:
 
     model: str
     route: str
+    version: str = ""
+    """Of the model, as the registry has it; empty where no engine answers."""
     degraded: tuple[str, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     passages: tuple[Passage, ...] = ()

@@ -11,7 +11,7 @@ from serve_app.errors import ContentFiltered, MantaError
 from serve_app.events import Delta, Events, Finished
 from serve_app.leakage import Leakage
 from serve_app.placeholders import Masking, Vault, screened_text
-from serve_app.policy import INDIRECT, STRUCTURED, GuardrailSettings, PolicySettings
+from serve_app.policy import ACTIONS, INDIRECT, STRUCTURED, GuardrailSettings, PolicySettings
 from serve_app.ports import Screener
 from serve_app.rules import DenyList
 from serve_app.screened_choice import ScreenedAnswer
@@ -55,15 +55,19 @@ class Guardrail:
         scope = Scope(self.settings.policy_of(turn.caller.tenant))
         return await screened(self.screener, tuple(map(screened_text, turn.messages)), scope, seconds)
 
-    def admit(self, turn: Turn, seen: Seen, known: Vault) -> tuple[Turn, Vault]:
+    def admit(self, turn: Turn, seen: Seen, known: Vault, *, leaves: bool = False) -> tuple[Turn, Vault]:
         """The turn an engine may see, and what its placeholders stand for.
 
-        `known`: the placeholders of its session so far. Raises ContentFiltered; passages and tool results are
+        `known`: the placeholders of its session so far. `leaves`: the engine is outside, where what Manta masks by
+        default is masked, whatever the tenant's policy allows. Raises ContentFiltered; passages and tool results are
         withheld instead, never a reason to refuse.
         """
         policy = self._policy(turn)
         self._refuse(turn, seen, policy)
         masked = frozenset(kind for kind, action in policy.entities.items() if action != "allow")
+        if leaves:
+            own = {lexicon.kind for lexicon in policy.lexicons}
+            masked |= own | {kind for kind, action in ACTIONS.items() if action != "allow"}
         masking = Masking.of(turn, masked, known)
         messages = tuple(masking.message(m, s) for m, s in zip(turn.messages, seen.messages, strict=True))
         passages = tuple(masking.passage(p, s) for p, s in zip(turn.passages, seen.passages, strict=True))

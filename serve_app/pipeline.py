@@ -1,12 +1,14 @@
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import Coroutine, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from serve_app.accounting import Account, Accounts, Admitted
 from serve_app.admission import Admission
 from serve_app.citations import Citations
 from serve_app.deadline import within
+from serve_app.engines import Engines
 from serve_app.errors import (
     ClassifierUnavailable,
     ContentFiltered,
@@ -17,10 +19,12 @@ from serve_app.errors import (
 from serve_app.events import Delta, Event, Events, Finished, Started
 from serve_app.guardrail import Guardrail, Seen
 from serve_app.placeholders import Vault
-from serve_app.ports import Classifier, Engine
-from serve_app.prompt import Room, fitted
+from serve_app.ports import Classifier
+from serve_app.prompt import Rooms, fitted
+from serve_app.registry.entry import ModelEntry
 from serve_app.retrieval import Retrieval
-from serve_app.router import Route, Router
+from serve_app.routing.attempts import Attempts, Begun
+from serve_app.routing.router import Router
 from serve_app.settings import ClassifierSettings
 from serve_app.standalone import standalone
 from serve_app.telemetry import Stopwatch, Telemetry
@@ -44,10 +48,10 @@ class Pipeline:
     classifier_settings: ClassifierSettings
     retrieval: Retrieval
     router: Router
-    rooms: Mapping[str, Room]
-    """By model."""
-    engine: Engine
-    telemetry: Telemetry
+    rooms: Rooms
+    attempts: Attempts
+    engines: Engines
+    accounts: Accounts
 
     async def answer(self, turn: Turn) -> Events:
         """One Started when the engine's first event is there, then deltas, then Finished.
@@ -56,50 +60,67 @@ class Pipeline:
         """
         watch = Stopwatch()
         self.router.check(turn.model)
-        with self.admission.reserve(turn.caller), self._account(turn, watch) as account:
+        with self.admission.reserve(turn.caller), self.accounts.open(turn, watch) as account:
             try:
-                turn, vault, citations, route = await self._admitted(turn, watch)
+                begun = await self._begin(turn, account)
             except ContentFiltered as refusal:
                 self.telemetry.refused.labels(refusal.policy).inc()
                 if refusal.safe_message is None:
                     raise
+                account.refused_by = refusal.policy
                 for event in safe_answer(turn, refusal):
-                    yield account.seen(event)
+                    yield account.took(event)
                 return
-            account.model = route.model
-            allowed = (*(m.text for m in turn.messages), *(p.text for p in turn.passages))
-            passes = self.router.passes_unscreened(route.model)
-            answer = self.engine.generate(turn)
-            screened = self.guardrail.screened(answer, turn, vault, allowed, open_when_down=passes)
-            async with aclosing(citations.annotated(screened)) as events:
-                with watch.stage("engine"):
-                    first = await anext(events)
-                self.telemetry.began(route.model, watch.stages_ms, watch.elapsed_ms, turn.degraded)
-                yield Started(
-                    model=route.model,
-                    route=route.reason,
-                    degraded=turn.degraded,
-                    timings_ms={**watch.stages_ms, "total": watch.elapsed_ms},
-                    passages=citations.passages,
-                    withheld=turn.withheld,
-                )
-                yield account.seen(first)
+            async with aclosing(begun.rest) as events:
+                started = account.started(begun.entry)
+                self.telemetry.began(started.model, watch.stages_ms, watch.elapsed_ms, started.degraded)
+                yield started
+                yield account.took(begun.first)
                 async for event in events:
-                    yield account.seen(event)
+                    yield account.took(event)
 
-    async def _admitted(self, turn: Turn, watch: Stopwatch) -> tuple[Turn, Vault, Citations, Route]:
-        """The turn as its engine sees it, what its placeholders stand for, what it may cite, and where it goes."""
+    @property
+    def telemetry(self) -> Telemetry:
+        return self.accounts.telemetry
+
+    async def _begin(self, turn: Turn, account: Account) -> Begun:
+        """The answer's first event, from the first candidate that has one."""
+        read = await self._read(turn, account.watch)
+        route = account.route = self.router.route(read.turn, read.signals)
+
+        def ask(entry: ModelEntry) -> Events:
+            return self._ask(read, entry, account)
+
+        with account.watch.stage("engine"):
+            return await self.attempts.begin(route, turn.expires_at, ask, account.attempts)
+
+    async def _read(self, turn: Turn, watch: Stopwatch) -> "Read":
+        """All that has to be known of a turn before it is decided who answers it."""
         screenings, (turn, seen, signals) = await together(self._screen(turn, watch), self._understand(turn, watch))
         if screenings is None:
             turn, screenings = turn.without("screener"), tuple(Screening() for _ in turn.messages)
         turn, known = await self._recall(turn)
-        found = {passage.key: passage for passage in turn.passages}
-        turn, vault = self.guardrail.admit(turn, replace(seen, messages=screenings), known)
-        if turn.session and vault.keys() - known.keys():
+        return Read(turn, replace(seen, messages=screenings), signals, known)
+
+    async def _ask(self, read: "Read", entry: ModelEntry, account: Account) -> Events:
+        """One candidate's answer, screened and cited."""
+        admitted = account.admitted[entry.name] = await self._admitted(read, entry)
+        turn = admitted.turn
+        allowed = (*(m.text for m in turn.messages), *(p.text for p in turn.passages))
+        answer = self.engines.of(entry).generate(turn)
+        passes = entry.screener_down == "pass"
+        screened = self.guardrail.screened(answer, turn, admitted.vault, allowed, open_when_down=passes)
+        async with aclosing(admitted.citations.annotated(screened)) as events:
+            async for event in events:
+                yield event
+
+    async def _admitted(self, read: "Read", entry: ModelEntry) -> Admitted:
+        found = {passage.key: passage for passage in read.turn.passages}
+        turn, vault = self.guardrail.admit(read.turn, read.seen, read.known, leaves=entry.egress == "redacted")
+        if turn.session and vault.keys() - read.known.keys():
             turn = await self._keep(turn, vault)
-        route = self.router.route(turn.model, signals)
-        turn = fitted(turn.routed(route.model), self.rooms[route.model])
-        return turn, vault, Citations(tuple(found[p.key] for p in turn.passages)), route
+        turn = fitted(turn.routed(entry.model), self.rooms.of(entry))
+        return Admitted(turn=turn, vault=vault, citations=Citations(tuple(found[p.key] for p in turn.passages)))
 
     async def _screen(self, turn: Turn, watch: Stopwatch) -> tuple[Screening, ...] | None:
         """None where the screener is missing and the model's settings let everything pass then."""
@@ -181,39 +202,16 @@ class Pipeline:
             return True
         return self.router.grounds_by_default(turn.model) if wanted is None else wanted
 
-    @contextmanager
-    def _account(self, turn: Turn, watch: Stopwatch) -> Iterator["Account"]:
-        """Settles the turn however it ends: answered, refused, failed, or given up by the caller."""
-        account = Account(turn.model)
-        self.telemetry.under_way.inc()
-        try:
-            yield account
-            account.outcome = "answered"
-        except MantaError as error:
-            account.outcome = error.code
-            raise
-        finally:
-            self.telemetry.under_way.dec()
-            self.telemetry.ended(
-                turn.id, turn.caller.tenant, account.model, account.outcome, account.tokens, watch.elapsed_ms
-            )
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A turn, and what was found out about it."""
 
-@dataclass(slots=True)
-class Account:
-    """What a turn has used so far: the engine's count once it is there, the deltas seen until then."""
-
-    model: str
-    outcome: str = "abandoned"
-    tokens: tuple[int, int] = (0, 0)
-
-    def seen(self, event: Event) -> Event:
-        match event:
-            case Delta():
-                self.tokens = (0, self.tokens[1] + 1)
-            case Finished():
-                self.tokens = (event.prompt_tokens, event.output_tokens)
-        return event
+    turn: Turn
+    seen: Seen
+    signals: Signals | None
+    known: Vault
+    """The placeholders of its session so far."""
 
 
 def safe_answer(turn: Turn, refusal: ContentFiltered) -> Iterator[Event]:

@@ -85,6 +85,10 @@ class Engine(Protocol):
         """
         ...
 
+    async def ping(self) -> None:
+        """Raises EngineFailed when a question would not be answered now."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:

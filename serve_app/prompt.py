@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from serve_app.errors import ContextLengthExceeded
 from serve_app.history import INSTRUCTING, trimmed
 from serve_app.playbook import is_of
-from serve_app.settings import ModelSettings, RetrieverSettings
+from serve_app.registry.entry import ModelEntry
+from serve_app.retriever_settings import RetrieverSettings
 from serve_app.token_estimate import estimated_tokens
 from serve_app.turn import Message, Passage, Turn
 
@@ -38,19 +39,21 @@ class Room:
     """Tokens of a text."""
 
 
-def rooms(
-    models: Mapping[str, ModelSettings], settings: RetrieverSettings, counts: Mapping[str, Callable[[str], int]]
-) -> dict[str, Room]:
-    """The room of each model; one without a tokenizer in `counts` has its tokens estimated."""
-    return {
-        name: Room(
-            context_tokens=model.context_tokens,
-            sources_tokens=settings.sources_tokens,
-            trims=settings.history == "trim",
-            count=counts.get(name, estimated_tokens),
+@dataclass(frozen=True)
+class Rooms:
+    """The room of each entry's engine; a model without a tokenizer in `counts` has its tokens estimated."""
+
+    settings: RetrieverSettings
+    counts: Mapping[str, Callable[[str], int]]
+    """By model."""
+
+    def of(self, entry: ModelEntry) -> Room:
+        return Room(
+            context_tokens=entry.context_tokens,
+            sources_tokens=self.settings.sources_tokens,
+            trims=self.settings.history == "trim",
+            count=self.counts.get(entry.model, estimated_tokens),
         )
-        for name, model in models.items()
-    }
 
 
 def fitted(turn: Turn, room: Room) -> Turn:

@@ -12,9 +12,12 @@ from pydantic import Field, model_validator
 
 from serve_app.milvus_settings import MilvusSettings as MilvusSettings
 from serve_app.policy import GuardrailSettings
+from serve_app.registry.entry import Capability
+from serve_app.registry_settings import RegistrySettings
 from serve_app.retriever_settings import RerankerSettings as RerankerSettings
 from serve_app.retriever_settings import RetrieverSettings as RetrieverSettings
-from serve_app.section import Fraction, Section
+from serve_app.router_settings import RouterSettings
+from serve_app.section import Section
 
 GATEWAY_BUILDER = "deployments.app:build_gateway"
 EXTRACTIVE_BUILDER = "deployments.app:build_extractive"
@@ -59,7 +62,7 @@ class ClassifierSettings(Section):
 
 
 class ModelSettings(Section):
-    """A model the gateway offers."""
+    """A model the gateway offers from its start. It is an entry of the registry, which may hold further versions."""
 
     application: str
     """Name of the Serve application that runs it."""
@@ -70,17 +73,15 @@ class ModelSettings(Section):
     """The model's `tokenizer.json`, on the gateway's machine, to fit passages by; None: tokens are estimated."""
     first_event_deadline_s: float = Field(default=120, gt=0)
     """Wait for a replica and its first token, queueing included, before the answer is a 502."""
+    version: str = Field(default="1", min_length=1)
     owned_by: str = "manta"
+    capabilities: frozenset[Capability] = frozenset()
+    prompt_price: float = Field(default=0, ge=0)
+    """For a million tokens; so is `output_price`."""
+    output_price: float = Field(default=0, ge=0)
+    licence: str = ""
     screener_down: Literal["refuse", "pass"] = "refuse"
     """Without the screener nothing reaches this model, or everything does, unscreened (and a header says so)."""
-
-
-class RouterSettings(Section):
-    small: str
-    """Model for `model: auto` when the question is easy, and whenever the classifier is missing."""
-    large: str
-    """Model for `model: auto` when the question is difficult. The same as `small` where there is one model."""
-    difficulty_threshold: Fraction = 0.5
 
 
 class HttpSettings(Section):
@@ -97,6 +98,7 @@ class GatewaySettings(Section):
     keys: tuple[KeySettings, ...] = Field(min_length=1)
     models: dict[str, ModelSettings] = Field(min_length=1)
     router: RouterSettings
+    registry: RegistrySettings = RegistrySettings()
     guardrail: GuardrailSettings = GuardrailSettings()
     classifier: ClassifierSettings = ClassifierSettings()
     retriever: RetrieverSettings = RetrieverSettings()

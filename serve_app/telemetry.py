@@ -39,7 +39,10 @@ class Telemetry:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.turns = Counter(
-            "manta_turns_total", "Turns by model and outcome.", ["model", "outcome"], registry=self.registry
+            "manta_turns_total",
+            "Turns by model, version and outcome.",
+            ["model", "version", "outcome"],
+            registry=self.registry,
         )
         self.first_token = Histogram(
             "manta_time_to_first_token_seconds",
@@ -70,15 +73,22 @@ class Telemetry:
             self.degraded.labels(part).inc()
 
     def ended(
-        self, turn_id: str, tenant: str, model: str, outcome: str, tokens: tuple[int, int], elapsed_ms: float
+        self,
+        turn_id: str,
+        tenant: str,
+        model: str,
+        version: str,
+        outcome: str,
+        tokens: tuple[int, int],
+        elapsed_ms: float,
     ) -> None:
         """Counts the turn and writes its one log line; the text of prompts and answers is never in it."""
-        self.turns.labels(model, outcome).inc()
+        self.turns.labels(model, version, outcome).inc()
         self.tokens.labels(model, "prompt").inc(tokens[0])
         self.tokens.labels(model, "output").inc(tokens[1])
         logger.info(
-            "turn id=%s tenant=%s model=%s outcome=%s prompt_tokens=%d output_tokens=%d ms=%.1f",
-            *(turn_id, tenant, model, outcome, *tokens, elapsed_ms),
+            "turn id=%s tenant=%s model=%s version=%s outcome=%s prompt_tokens=%d output_tokens=%d ms=%.1f",
+            *(turn_id, tenant, model, version, outcome, *tokens, elapsed_ms),
         )
 
     def exposition(self) -> bytes:

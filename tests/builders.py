@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_app.accounting import Accounts
+from serve_app.adapters.memory_tally import MemoryTally
 from serve_app.admission import Admission
 from serve_app.authenticator import Authenticator, digest
-from serve_app.engines import EngineTable
+from serve_app.engines import Engines
 from serve_app.errors import MantaError
 from serve_app.events import Delta, Events, Finished
 from serve_app.guardrail import Guardrail
@@ -19,9 +21,12 @@ from serve_app.http.health import Readiness
 from serve_app.pipeline import Pipeline
 from serve_app.policy import CATEGORIES
 from serve_app.ports import ANY, Query
-from serve_app.prompt import rooms
+from serve_app.prompt import Rooms
+from serve_app.registry.declared import declared
 from serve_app.retrieval import Retrieval
-from serve_app.router import Router
+from serve_app.routing.attempts import Attempts
+from serve_app.routing.receipt_log import MemoryReceipts
+from serve_app.routing.router import Router
 from serve_app.settings import GatewaySettings
 from serve_app.telemetry import Telemetry
 from serve_app.turn import Caller, Found, Message, Passage, Scope, Scores, Screening, Signals, Turn
@@ -149,6 +154,7 @@ def pipeline(given: GatewaySettings | None = None, **parts: Any) -> Pipeline:
     retriever = parts.pop("retriever", ListRetriever())
     screener = parts.pop("screener", OpenScreener())
     classifier = parts.pop("classifier", HashClassifier())
+    snapshot = parts.pop("snapshot", declared(chosen.models, chosen.registry.environment))
     return Pipeline(
         **{
             "admission": Admission.from_settings(chosen.keys),
@@ -158,10 +164,11 @@ def pipeline(given: GatewaySettings | None = None, **parts: Any) -> Pipeline:
             "classifier": classifier,
             "classifier_settings": chosen.classifier,
             "retrieval": Retrieval(retriever, chosen.retriever),
-            "router": Router(chosen.models, chosen.router),
-            "rooms": rooms(chosen.models, chosen.retriever, {}),
-            "engine": EngineTable(dict.fromkeys(chosen.models, engine)),
-            "telemetry": Telemetry(),
+            "router": Router(lambda: snapshot, chosen.registry.environment, chosen.router),
+            "rooms": Rooms(chosen.retriever, {}),
+            "attempts": Attempts(),
+            "engines": Engines(lambda entry: engine),
+            "accounts": Accounts(Telemetry(), MemoryTally(), MemoryReceipts(), chosen.guardrail.policy_of),
             **parts,
         }
     )

@@ -27,7 +27,7 @@ from serve_app.http.wire import ChatRequest, CompletionRequest, EmbeddingRequest
 from serve_app.library_port import LibraryPort
 from serve_app.moderation import Moderation
 from serve_app.pipeline import Pipeline
-from serve_app.router import AUTO
+from serve_app.routing.route import AUTO
 from serve_app.settings import GatewaySettings
 from serve_app.turn import Caller, Turn
 
@@ -104,21 +104,23 @@ def add_answers(app: FastAPI, gateway: Gateway) -> None:
 
 
 def add_models(app: FastAPI, gateway: Gateway) -> None:
-    settings = gateway.settings
-    owners = {AUTO: "manta", **{name: model.owned_by for name, model in settings.models.items()}, ENCODER: "manta"}
+    def owners() -> dict[str, str]:
+        models = gateway.pipeline.router.models()
+        return {AUTO: "manta", **{name: entries[0].owner for name, entries in models.items()}, ENCODER: "manta"}
 
-    def card(name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": gateway.started_at, "owned_by": owners[name]}
+    def card(name: str, owner: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": gateway.started_at, "owned_by": owner}
 
     @app.get("/v1/models", tags=["models"], dependencies=[Depends(gateway.authenticate)])
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [card(name) for name in owners]}
+        return {"object": "list", "data": [card(name, owner) for name, owner in owners().items()]}
 
     @app.get("/v1/models/{name:path}", tags=["models"], dependencies=[Depends(gateway.authenticate)])
     async def model(name: str) -> dict[str, Any]:
-        if name not in owners:
+        known = owners()
+        if name not in known:
             raise UnknownModel(f"model: there is no model {name!r} here; GET /v1/models lists them").at("model")
-        return card(name)
+        return card(name, known[name])
 
 
 def add_embeddings(app: FastAPI, gateway: Gateway) -> None:

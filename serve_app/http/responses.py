@@ -102,6 +102,7 @@ def answer_headers(started: Started, standing: Standing) -> dict[str, str]:
     degraded = {"x-manta-degraded": ", ".join(started.degraded)} if started.degraded else {}
     return {
         "x-manta-model": started.model,
+        **({"x-manta-version": started.version} if started.version else {}),
         "x-manta-route": started.route,
         **degraded,
         **({"x-manta-withheld": "; ".join(started.withheld)} if started.withheld else {}),

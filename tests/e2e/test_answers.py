@@ -112,7 +112,10 @@ def test_one_tenant_never_sees_anothers_documents(service: Running, documents: s
 
 def test_metrics_count_the_answers(service: Running) -> None:
     service.ask("Hello?", model="extractive")
-    assert 'manta_turns_total{model="extractive",outcome="answered"}' in httpx.get(f"{service.url}/metrics").text
+    assert (
+        'manta_turns_total{model="extractive",outcome="answered",version="1"}'
+        in httpx.get(f"{service.url}/metrics").text
+    )
 
 
 def test_the_documentation_page_is_there(service: Running) -> None:

@@ -174,7 +174,7 @@ async def test_the_outcome_of_every_turn_is_counted() -> None:
     with pytest.raises(ContentFiltered):
         await answered(turn("bad"), through)
     text = through.telemetry.exposition().decode()
-    assert 'manta_turns_total{model="small",outcome="answered"} 1.0' in text
-    assert 'manta_turns_total{model="small",outcome="content_filter"} 1.0' in text
+    assert 'manta_turns_total{model="small",outcome="answered",version="1"} 1.0' in text
+    assert 'manta_turns_total{model="small",outcome="content_filter",version=""} 1.0' in text
     assert 'manta_tokens_total{direction="output",model="small"} 2.0' in text
     assert "manta_turns_under_way 0.0" in text

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from deployments.ingress import token_counts
 from serve_app.documents.tokens import minilm_tokenizer
-from serve_app.prompt import rooms
+from serve_app.prompt import Rooms
+from serve_app.registry.declared import declared
 from serve_app.settings import ModelSettings, RetrieverSettings
 from serve_app.token_estimate import estimated_tokens
 from tests.builders import settings
@@ -56,7 +57,8 @@ def test_a_model_is_counted_by_its_own_tokenizer_where_one_is_named() -> None:
     counts = token_counts(models)
     assert counts.keys() == {"extractive", "named"}
     assert counts["named"]("unbelievable") == 1
-    room = rooms(models, RetrieverSettings(sources_tokens=7, history="refuse"), counts)
+    rooms = Rooms(RetrieverSettings(sources_tokens=7, history="refuse"), counts)
+    room = {entry.model: rooms.of(entry) for entry in declared(models, "development").entries}
     assert (room["small"].count, room["named"].count) == (estimated_tokens, counts["named"])
     assert (room["small"].sources_tokens, room["small"].trims) == (7, False)
 

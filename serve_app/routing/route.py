@@ -1,0 +1,62 @@
+"""A routing decision, and what it is made by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from serve_app.registry.entry import Capability, ModelEntry
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a decision reads of a turn; never its text."""
+
+    model: str
+    """As the caller wrote it: a model, `model@version`, or `auto`."""
+    tenant: str
+    key_id: str
+    session: str = ""
+    user: str = ""
+    """OpenAI's `user` field."""
+    conversation: str = ""
+    """Digest of how a conversation without a name began; empty for its first question."""
+    needs: frozenset[Capability] = frozenset()
+    prompt_tokens: int = 0
+    """Estimated, before passages are fitted in."""
+    output_tokens: int = 0
+    """Most that the caller wants; 0 where it set no limit."""
+    scores: Mapping[str, float] | None = None
+    """The classifier's; None where it was missing."""
+    max_cost: float | None = None
+    """For the request, in the operator's currency."""
+    max_first_token_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    candidates: tuple[ModelEntry, ...]
+    """The one chosen, then those that may answer in its place, in this order. Never empty."""
+    reason: str
+    """Why, in a few words, for the `x-manta-route` header."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What it was decided by, for the receipt: rule, scores and thresholds, shares, what it is sticky by, and who was
+    left out for which reason."""
+
+    @property
+    def chosen(self) -> ModelEntry:
+        return self.candidates[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of one candidate. One that was left out because its circuit is open counts as failed."""
+
+    entry: ModelEntry
+    outcome: str
+    """"answered", or the code of the error."""
+    ms: float = 0.0
+    """Until its first event or its end."""
+    failed: bool = False
+    """By the endpoint's fault: not so when the caller's request was refused."""
