@@ -1,7 +1,8 @@
 """The public API as one FastAPI application over the pipeline and its ports."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -50,6 +51,8 @@ class Gateway:
     """The server around the application echoes `x-request-id` by itself."""
     started_at: int
     """Unix seconds, the `created` of every model."""
+    background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    """What runs beside the requests, from the first to the last: the registry's copy, the rollouts' watch."""
 
     @property
     def admission(self) -> Admission:
@@ -65,8 +68,15 @@ class Gateway:
 
 
 def create_app(gateway: Gateway) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with gateway.background():
+            yield
+
     app = FastAPIOffline(
-        title="Manta", description="A self-hosted LLM service: OpenAI's API, screened, grounded and cited."
+        title="Manta",
+        description="A self-hosted LLM service: OpenAI's API, screened, grounded and cited.",
+        lifespan=lifespan,
     )
     errors.install(app)
     app.add_middleware(RequestIds, is_echoed=gateway.echoes_request_ids)
