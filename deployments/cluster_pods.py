@@ -42,7 +42,15 @@ def gateway_secrets(config: Config) -> tuple[str, ...]:
     """Environment variables the gateway's replicas read their secrets from; no other pod gets them."""
     gateway = config.gateway
     retriever, sessions = gateway.retriever, gateway.guardrail.sessions
-    named = (retriever.milvus.token_env, retriever.reranker.key_env, sessions.redis_url_env)
+    registry = gateway.registry
+    named = (
+        retriever.milvus.token_env,
+        retriever.reranker.key_env,
+        sessions.redis_url_env,
+        registry.database_url_env,
+        registry.redis_url_env,
+        *registry.upstream_key_envs,
+    )
     return tuple(sorted({name for name in (*(key.env for key in gateway.keys), *named) if name}))
 
 

@@ -117,10 +117,15 @@ class Extractive:
 
         encode = RemoteClassifier(named("classifier", GATEWAY)).encode
         self._engine = ExtractiveEngine(settings, encode, prompt_count(minilm_tokenizer()))
+        self._described = {"engine": "extractive", "context_tokens": settings.context_tokens}
 
     async def generate(self, turn: Turn) -> Events:
         async for event in self._engine.generate(turn):
             yield event
+
+    async def describe(self) -> dict[str, Any]:
+        """What the registry fills in when this application is registered."""
+        return self._described
 
     async def ping(self) -> None:
         """Answers once it is constructed."""

@@ -46,6 +46,12 @@ class VllmServer(LLMServer):  # type: ignore[misc]
         finally:
             await responses.aclose()
 
+    async def describe(self) -> dict[str, Any]:
+        """What the registry fills in when this application is registered."""
+        config: LLMConfig = self._llm_config
+        tokens = config.engine_kwargs.get("max_model_len")
+        return {"engine": "vllm", "served_names": [config.model_id], "context_tokens": tokens}
+
     async def ping(self) -> None:
         await self.check_health()
 

@@ -161,7 +161,10 @@ def at_home(config: Config, folder: Path) -> Config:
         retriever["milvus"]["uri"] = moved(retriever["milvus"]["uri"], home)
         classifier = application["args"]["classifier"]
         classifier["encoder_path"] = str(Path(classifier["encoder_path"]).resolve())
-        retriever["catalog_url"] = retriever["catalog_url"].replace(f":///{DATA_PREFIX}", f":///{home}")
+        registry = application["args"]["registry"]
+        registry["copy_path"] = moved(registry["copy_path"], home)
+        for section, url in ((retriever, "catalog_url"), (registry, "database_url")):
+            section[url] = section[url].replace(f":///{DATA_PREFIX}", f":///{home}")
     return Config.model_validate(tree)
 
 

@@ -1,3 +1,5 @@
+from typing import Annotated
+
 from pydantic import Field
 
 from serve_app.registry.entry import Environment
@@ -19,4 +21,6 @@ class RegistrySettings(Section):
     redis_url_env: str | None = None
     """Environment variable with the URL of a Redis server that counts rollouts' outcomes; needed by several ingress
     replicas. None counts in memory."""
+    upstream_key_envs: tuple[Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*_API_KEY$")], ...] = ()
+    """Environment variables with the keys of HTTP upstreams, so that a cluster's pods get them from its Secret."""
     gates: GateSettings = GateSettings()
