@@ -39,5 +39,10 @@ class Rollout:
         return self.steps[self.step] if self.steps else 0
 
     @property
+    def is_at_its_last(self) -> bool:
+        """Its last step: only an operator ends a rollout whose steps do not lead to 100."""
+        return self.step + 1 >= len(self.steps)
+
+    @property
     def is_under_way(self) -> bool:
         return self.state in ("running", "paused")
