@@ -96,10 +96,15 @@ def running(config: Mapping[str, Any], host: str, port: int, runtime: Path) -> I
         _node_ip_address=LOOPBACK if host == LOOPBACK else None,
     )
     try:
-        schema = ServeDeploySchema.model_validate({**config, "http_options": {"host": host, "port": port}})
-        client = serve_start(http_options={"host": host, "port": port}, proxy_location=schema.proxy_location)
-        client.deploy_apps(schema, _blocking=False)
-        yield Service(host, port, tuple(app.name for app in schema.applications), serve.status)
+        client = serve_start(http_options={"host": host, "port": port}, proxy_location=config["proxy_location"])
+
+        def deploy(wanted: Mapping[str, Any]) -> None:
+            schema = {**wanted, "http_options": {"host": host, "port": port}}
+            client.deploy_apps(ServeDeploySchema.model_validate(schema), _blocking=False)
+
+        service = Service(host, port, deploy, serve.status)
+        service.deploy(config)
+        yield service
         serve.shutdown()
     finally:
         ray.shutdown()
@@ -109,9 +114,17 @@ def running(config: Mapping[str, Any], host: str, port: int, runtime: Path) -> I
 class Service:
     """A service that is starting or running."""
 
-    def __init__(self, host: str, port: int, applications: tuple[str, ...], status: Callable[[], Any]) -> None:
+    def __init__(
+        self, host: str, port: int, deploy: Callable[[Mapping[str, Any]], None], status: Callable[[], Any]
+    ) -> None:
         self.url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
-        self._applications, self._status = applications, status
+        self._deploy, self._status = deploy, status
+        self._applications: tuple[str, ...] = ()
+
+    def deploy(self, config: Mapping[str, Any]) -> None:
+        """Starts what is new in the config, ends what is gone from it, and leaves alone what did not change."""
+        self._deploy(config)
+        self._applications = tuple(application["name"] for application in config["applications"])
 
     def states(self) -> dict[str, str]:
         """Serve's status by application name."""

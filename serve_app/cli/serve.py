@@ -36,9 +36,10 @@ def serve(
         Path | None, typer.Option(help="Folder of this service's documents; without it var/<port>.")
     ] = None,
 ) -> None:
-    """Start Ray and the service, and stop everything again on Ctrl-C."""
+    """Start Ray and the service, and stop everything again on Ctrl-C. SIGHUP reads the config again."""
     begun = time.monotonic()
-    settings = configured(config, data or Path("var") / str(port), model, tensor_parallel_size)
+    asked = (config, data or Path("var") / str(port), model, tensor_parallel_size)
+    settings = configured(*asked)
     logging.getLogger("ray").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from deployments.cluster import running
@@ -49,24 +50,51 @@ def serve(
             with running(dump(settings), host, port, Path(runtime)) as service:
                 # Again: Ray has put its own in place, which writes a stack dump and ends us before our cleaning up.
                 signal.signal(signal.SIGTERM, signal.default_int_handler)
+                hung_up: list[int] = []
+                signal.signal(signal.SIGHUP, lambda number, _: hung_up.append(number))
                 wait_until_ready(service)
                 announce(service, settings, time.monotonic() - begun)
-                signal.pause()
+                while True:
+                    signal.pause()
+                    while hung_up:
+                        hung_up.clear()
+                        redeploy(service, asked)
         except OSError as exc:
             refuse(str(exc))
         except KeyboardInterrupt:
             typer.echo("stopped")
 
 
+Asked = tuple[Path, Path, str, int]
+"""Config file, folder of documents, model and tensor parallel size."""
+
+
 def configured(config: Path, data: Path, model: str, tensor_parallel_size: int) -> Config:
     """The config as asked for on the command line; refuses one that cannot work."""
     try:
-        settings = at_home(load(config), data)
-        if model:
-            return with_model(settings, prepared(model), gpu=has_gpu(), tensor_parallel_size=tensor_parallel_size)
+        return config_of((config, data, model, tensor_parallel_size))
     except ValueError as exc:
         refuse(str(exc))
-    return settings
+
+
+def config_of(asked: Asked) -> Config:
+    """Raises ValueError for a config that cannot work."""
+    config, data, model, tensor_parallel_size = asked
+    settings = at_home(load(config), data)
+    if not model:
+        return settings
+    return with_model(settings, prepared(model), gpu=has_gpu(), tensor_parallel_size=tensor_parallel_size)
+
+
+def redeploy(service: "Service", asked: Asked) -> None:
+    """Applies a changed config to the running service; one that cannot work changes nothing."""
+    try:
+        settings = config_of(asked)
+    except ValueError as exc:
+        typer.secho(f"{exc}\nThe service goes on as it was.", err=True, fg="red")
+        return
+    service.deploy(dump(settings))
+    typer.echo(f"deployed: {', '.join(application.name for application in settings.applications)}")
 
 
 def wait_until_ready(service: "Service") -> None:
