@@ -15,6 +15,9 @@ from serve_app.errors import EngineFailed
 from serve_app.events import Delta, Events, Finished
 from serve_app.turn import Turn
 
+LONG, SLOWLY_S = 100, 0.1
+"""Answers of more tokens come slowly: 600 take a minute."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
@@ -59,6 +62,7 @@ class ToldEngine:
         told, chance = self._told, self._random
         self._asked.append((turn.id, turn.model))
         await asyncio.sleep(told.first_token_s)
+        pause_s = SLOWLY_S if (turn.parameters.get("max_tokens") or 0) > LONG else told.token_s
         if chance.random() < told.failing:
             raise EngineFailed("told to fail")
         words = self._words(turn, told)
@@ -66,8 +70,8 @@ class ToldEngine:
         for number, word in enumerate(words):
             if number == breaks_at:
                 raise EngineFailed("told to break")
-            if number and told.token_s:
-                await asyncio.sleep(told.token_s)
+            if number and pause_s:
+                await asyncio.sleep(pause_s)
             yield Delta({"content": word}, finish_reason="stop" if number == len(words) - 1 else None)
         yield Finished(prompt_tokens=10, output_tokens=len(words))
 
@@ -78,7 +82,7 @@ class ToldEngine:
             lies = self._random.random() < told.lying
             said = "Elephants are exported by railway on Thursdays." if lies else turn.passages[0].text.split("\n")[0]
             return [f"{word} " for word in said.rstrip(".").split()] + ["[1]."]
-        return [f"{told.says} "] * told.tokens
+        return [f"{told.says} "] * (turn.parameters.get("max_tokens") or told.tokens)
 
 
 def told_application(told: Told) -> Application:
@@ -93,3 +97,9 @@ def add(name: str, told: Told) -> None:
 
 async def tell(name: str, **changes: Any) -> None:
     await serve.get_deployment_handle(ENGINE, app_name=name).tell.remote(**changes)
+
+
+async def asked_of(name: str) -> int:
+    """Requests that the application was asked so far."""
+    count: int = await serve.get_deployment_handle(ENGINE, app_name=name).asked.remote()
+    return count
