@@ -14,7 +14,7 @@ Connection = tuple[str, str, str, str, str, float]
 class Engines:
     """One engine for each connection, made when it is first asked for and kept: an engine holds handles and sockets.
 
-    A changed weight leaves it as it is; a changed endpoint has a new one, and streams of the old one go on to their end.
+    A changed weight leaves it as it is; a changed endpoint has a new one, while streams of the old one go on.
     """
 
     make: Callable[[ModelEntry], Engine]
