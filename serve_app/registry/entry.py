@@ -11,6 +11,8 @@ EngineKind = Literal["extractive", "vllm", "openai"]
 """How the endpoint is spoken to: Manta's own engine, Ray's LLMServer (both `serve://`), or HTTP."""
 Signature = Literal["unknown", "unsigned", "signed", "verified"]
 Egress = Literal["raw", "redacted"]
+Source = Literal["operator", "config", "withdrawn"]
+"""config: it stands in the gateway's config, which may change it when the gateway starts; withdrawn: it stood there."""
 
 ENVIRONMENTS: tuple[Environment, ...] = get_args(Environment)
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -50,8 +52,7 @@ class ModelEntry:
     """HTTP endpoints: the gateway's environment variable with their key, `..._API_KEY`."""
     first_event_deadline_s: float = 120.0
     screener_down: Literal["refuse", "pass"] = "refuse"
-    source: Literal["operator", "config"] = "operator"
-    """config: it stands in the gateway's config, which may change it when the gateway starts."""
+    source: Source = "operator"
     created_at: float = field(default=0.0, compare=False)
     """Unix seconds, set by the store; so is `updated_at`."""
     updated_at: float = field(default=0.0, compare=False)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from serve_app.registry.entry import Key, ModelEntry
+from serve_app.registry.registration import Registration
 from serve_app.registry.snapshot import Audit
 from serve_app.rollout.rollout import Rollout
 
@@ -32,15 +33,20 @@ class EndpointCheck(Protocol):
 class RegistryOperations(Protocol):
     """Raise InvalidRequest, NotFound, Conflict, RegistryUnavailable with a sentence; nothing is changed then."""
 
-    async def register(self, entry: ModelEntry, *, weight: int | None, check: bool, who: str, why: str) -> ModelEntry:
-        """The entry as it stands afterwards. `weight` None: 100 for the first enabled version of its model, else 0."""
+    async def register(self, asked: Registration, *, check: bool, who: str, why: str) -> ModelEntry:
+        """The entry as it stands afterwards: enabled when its endpoint was checked, else to be enabled.
+
+        Weight, where it was not said: 100 for the first enabled version of its model, else 0.
+        """
         ...
 
     async def deregister(self, key: Key, *, who: str, why: str) -> None: ...
 
-    async def enable(self, key: Key, *, check: bool, who: str, why: str) -> ModelEntry: ...
+    async def enable(self, key: Key, *, weight: int | None, check: bool, who: str, why: str) -> ModelEntry: ...
 
     async def disable(self, key: Key, *, who: str, why: str) -> ModelEntry: ...
+
+    async def weigh(self, key: Key, weight: int, *, who: str, why: str) -> ModelEntry: ...
 
     async def entries(self, *, model: str = "", environment: str = "") -> tuple[ModelEntry, ...]: ...
 
