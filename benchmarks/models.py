@@ -105,10 +105,10 @@ async def bad_canaries(running: Service, size: Size) -> list[Measured]:
     """One request in ten to a version that is told to misbehave, until it is taken back by itself."""
     found = []
     for name, told in BAD.items():
-        await tell("chat-2", **asdict(Told()) | told)
+        await asyncio.to_thread(tell, "chat-2", **asdict(Told()) | told)
         await running.register("2", "chat-2", check=False, weight=0)
         await running.enable("2")
-        callers, before = Callers(running.client), await asked_of("chat-2")
+        callers, before = Callers(running.client), await asyncio.to_thread(asked_of, "chat-2")
         rollout = await running.start("2", (10, 50, 100), 600)
         async with callers.at_rate(3 * size.rate, model=MODEL):
             begun = time.monotonic()
@@ -119,7 +119,7 @@ async def bad_canaries(running: Service, size: Size) -> list[Measured]:
         served = [one for one in callers.answered if one.version == "2"]
         late = max((one.at - decided for one in served), default=0.0)
         mishaps = troubles(callers.answered)
-        tried = await asked_of("chat-2") - before
+        tried = await asyncio.to_thread(asked_of, "chat-2") - before
         # An answer that breaks off after its first words cannot be taken over by another version.
         unharmed = name == "breaking off" or not mishaps
         kept = after["state"] == "rolled_back" and tried < 200 and late <= 5 and unharmed
@@ -137,7 +137,7 @@ async def bad_canaries(running: Service, size: Size) -> list[Measured]:
             f"{after['state']}: {len(served)} answers of the canary, {decided - begun:.0f} s, gone {late:.1f} s later"
         )
         found.append(Measured(f"a canary that is {name}", said, asked, kept, facts))
-    await tell("chat-2", **asdict(Told()))
+    await asyncio.to_thread(tell, "chat-2", **asdict(Told()))
     return found
 
 

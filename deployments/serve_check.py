@@ -54,7 +54,7 @@ class ServeCheck:
 
 
 def running(application: str) -> str:
-    """Blocks. Raises InvalidRequest unless the application runs."""
+    """Blocks. Raises InvalidRequest unless the application runs and holds an engine."""
     applications = serve.status().applications
     if application not in applications:
         names = ", ".join(sorted(applications))
@@ -67,6 +67,10 @@ def running(application: str) -> str:
         raise InvalidRequest(
             f"endpoint: the application {application!r} is {status}, not RUNNING: wait until it is, "
             "or register with --no-check"
+        ).at("endpoint")
+    if ENGINE not in applications[application].deployments:
+        raise InvalidRequest(
+            f"endpoint: the application {application!r} has no deployment {ENGINE!r}, so it is no engine of Manta's"
         ).at("endpoint")
     return f"application {application} is RUNNING"
 
