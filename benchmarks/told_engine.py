@@ -45,7 +45,57 @@ class ToldEngine:
         self._random = random.Random(7)
         self._asked: deque[tuple[str, str]] = deque(maxlen=100_000)
 
-    def tell(name: str, **changes: Any) -> None:
+    async def tell(self, **changes: Any) -> None:
+        self._told = replace(self._told, **changes)
+
+    async def asked(self) -> int:
+        """Requests so far."""
+        return len(self._asked)
+
+    async def describe(self) -> dict[str, Any]:
+        return {"engine": "extractive", "context_tokens": 8_192}
+
+    async def ping(self) -> None:
+        """Answers once it is constructed."""
+
+    async def generate(self, turn: Turn) -> Events:
+        told, chance = self._told, self._random
+        self._asked.append((turn.id, turn.model))
+        await asyncio.sleep(told.first_token_s)
+        pause_s = SLOWLY_S if (turn.parameters.get("max_tokens") or 0) > LONG else told.token_s
+        if chance.random() < told.failing:
+            raise EngineFailed("told to fail")
+        words = self._words(turn, told)
+        breaks_at = len(words) // 2 if chance.random() < told.breaking else None
+        for number, word in enumerate(words):
+            if number == breaks_at:
+                raise EngineFailed("told to break")
+            if number and pause_s:
+                await asyncio.sleep(pause_s)
+            yield Delta({"content": word}, finish_reason="stop" if number == len(words) - 1 else None)
+        yield Finished(prompt_tokens=10, output_tokens=len(words))
+
+    def _words(self, turn: Turn, told: Told) -> list[str]:
+        if self._random.random() < told.refusing:
+            return ["I'm ", "sorry, ", "but ", "I ", "can't ", "help ", "with ", "that."]
+        if turn.passages and turn.grounding.wanted:
+            lies = self._random.random() < told.lying
+            said = "Elephants are exported by railway on Thursdays." if lies else turn.passages[0].text.split("\n")[0]
+            return [f"{word} " for word in said.rstrip(".").split()] + ["[1]."]
+        return [f"{told.says} "] * (turn.parameters.get("max_tokens") or told.tokens)
+
+
+def told_application(told: Told) -> Application:
+    options: dict[str, Any] = {"max_ongoing_requests": 1_000, "ray_actor_options": {"num_cpus": 0.1}}
+    return serve.deployment(name=ENGINE, **options)(ToldEngine).bind(told)
+
+
+def add(name: str, told: Told) -> None:
+    """Adds the application `name` to the running cluster, beside those that are there; returns when it runs."""
+    serve.run(told_application(told), name=name, route_prefix=None)
+
+
+def tell(name: str, **changes: Any) -> None:
     """Blocks; from a coroutine in a thread, so that the handle lives in Ray's own loop."""
     serve.get_deployment_handle(ENGINE, app_name=name).tell.remote(**changes).result(timeout_s=10)
 
