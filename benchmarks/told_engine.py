@@ -3,8 +3,10 @@ of a model, where what is measured is how Manta deals with them."""
 
 import asyncio
 import random
+import threading
 from collections import deque
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from ray import serve
@@ -95,12 +97,26 @@ def add(name: str, told: Told) -> None:
     serve.run(told_application(told), name=name, route_prefix=None)
 
 
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """A loop that lives as long as the process: a handle's router lives in the loop that made it."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="told engines", daemon=True).start()
+    return loop
+
+
+def _call(name: str, method: str, **values: Any) -> Any:
+    async def call() -> Any:
+        return await getattr(serve.get_deployment_handle(ENGINE, app_name=name), method).remote(**values)
+
+    return asyncio.run_coroutine_threadsafe(call(), _loop()).result(timeout=10)
+
+
 def tell(name: str, **changes: Any) -> None:
-    """Blocks; from a coroutine in a thread, so that the handle lives in Ray's own loop."""
-    serve.get_deployment_handle(ENGINE, app_name=name).tell.remote(**changes).result(timeout_s=10)
+    """Blocks."""
+    _call(name, "tell", **changes)
 
 
 def asked_of(name: str) -> int:
     """Requests that the application was asked so far. Blocks."""
-    count: int = serve.get_deployment_handle(ENGINE, app_name=name).asked.remote().result(timeout_s=10)
-    return count
+    return int(_call(name, "asked"))
