@@ -75,7 +75,8 @@ class ModelSettings(Section):
     """Wait for a replica and its first token, queueing included, before the answer is a 502."""
     version: str = Field(default="1", min_length=1)
     owned_by: str = "manta"
-    capabilities: frozenset[Capability] = frozenset()
+    capabilities: frozenset[Capability] | None = None
+    """What `model: auto` may ask of it; None: tools and JSON of vllm, nothing of the extractive engine."""
     prompt_price: float = Field(default=0, ge=0)
     """For a million tokens; so is `output_price`."""
     output_price: float = Field(default=0, ge=0)

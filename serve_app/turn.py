@@ -149,6 +149,16 @@ class Grounding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ceilings:
+    """What an answer may take; None is no ceiling."""
+
+    max_cost: float | None = None
+    """For the request, in the operator's currency, as estimated before it is answered."""
+    max_first_token_ms: float | None = None
+    """By the 95th percentile of what a model's version took of late."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     id: str
     caller: Caller
@@ -160,6 +170,7 @@ class Turn:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Every other field of the request (`temperature`, `tools`, `n`, `seed`...), relayed to the engine unchanged."""
     grounding: Grounding = Grounding()
+    ceilings: Ceilings = Ceilings()
     expires_at: float = field(default_factory=lambda: time.time() + 600)
     """Absolute UTC seconds: a monotonic clock means nothing in another process."""
     passages: tuple[Passage, ...] = ()

@@ -60,6 +60,7 @@ def chat_turn(asked: ChatRequest, caller: Caller, turn_id: str, deadline_s: floa
         session=asked.manta.session,
         parameters={**parameters(asked), **({"tools": others} if others else {})},
         grounding=grounding(asked, searches),
+        ceilings=asked.manta.ceilings,
         expires_at=time.time() + deadline_s,
     )
 
@@ -75,6 +76,7 @@ def completion_turn(asked: CompletionRequest, caller: Caller, turn_id: str, dead
         parameters={name: value for name, value in parameters(asked).items() if name != "suffix"},
         session=asked.manta.session,
         grounding=own_grounding(asked.manta),
+        ceilings=asked.manta.ceilings,
         expires_at=time.time() + deadline_s,
     )
 

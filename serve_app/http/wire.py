@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from serve_app.turn import Ceilings
+
 Tokens = Annotated[int, Field(gt=0)]
 MAX_CHOICES = 16
 
@@ -45,7 +47,16 @@ class MantaOptions(BaseModel):
     playbook: str = Field(default="", max_length=200)
     """Name of an entry of a playbook store: it is the first source, whole, and the answer goes by it."""
     session: str = Field(default="", max_length=200)
-    """Your name for a conversation: personal data keep their placeholders over its turns."""
+    """Your name for a conversation: over its turns personal data keep their placeholders, and it keeps its version of
+    the model."""
+    max_cost: float | None = Field(default=None, gt=0)
+    """Most that the answer may cost, by estimate, in the operator's currency: dearer models are left out."""
+    max_first_token_ms: float | None = Field(default=None, gt=0)
+    """Models are left out whose first token took longer of late, at the 95th percentile."""
+
+    @property
+    def ceilings(self) -> Ceilings:
+        return Ceilings(max_cost=self.max_cost, max_first_token_ms=self.max_first_token_ms)
 
 
 class _Sampled(Wire):

@@ -1,37 +1,12 @@
-"""A routing decision, and what it is made by."""
+"""A routing decision, and what came of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from serve_app.registry.entry import Capability, ModelEntry
+from serve_app.registry.entry import ModelEntry
 
 AUTO = "auto"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a decision reads of a turn; never its text."""
-
-    model: str
-    """As the caller wrote it: a model, `model@version`, or `auto`."""
-    tenant: str
-    key_id: str
-    session: str = ""
-    user: str = ""
-    """OpenAI's `user` field."""
-    conversation: str = ""
-    """Digest of how a conversation without a name began; empty for its first question."""
-    needs: frozenset[Capability] = frozenset()
-    prompt_tokens: int = 0
-    """Estimated, before passages are fitted in."""
-    output_tokens: int = 0
-    """Most that the caller wants; 0 where it set no limit."""
-    scores: Mapping[str, float] | None = None
-    """The classifier's; None where it was missing."""
-    max_cost: float | None = None
-    """For the request, in the operator's currency."""
-    max_first_token_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,14 +1,37 @@
-"""Which version of which model answers: a pure decision over the registry's copy, without a call to anyone."""
+"""Which version of which model answers: a decision over the registry's copy, without a call to anyone."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from serve_app.errors import UnknownModel
+from serve_app.errors import MantaError, UnknownModel
 from serve_app.registry.entry import ModelEntry
 from serve_app.registry.snapshot import Snapshot
 from serve_app.router_settings import RouterSettings
+from serve_app.routing.asked import Asked, asked_of
+from serve_app.routing.choice import Choice
+from serve_app.routing.decided import decided
+from serve_app.routing.limits import Limits, Paces
 from serve_app.routing.route import AUTO, Route
+from serve_app.routing.rules import automatic, named
+from serve_app.routing.sticky import Stickiness, identity
+from serve_app.routing.table import RoutingTable
+from serve_app.routing.task import SHIPPED, TaskReader
 from serve_app.turn import Signals, Turn
+
+
+@dataclass(slots=True)
+class _Tables:
+    """The table of the copy that was seen last, and the one before it."""
+
+    snapshot: Snapshot | None = None
+    now: RoutingTable | None = None
+    before: RoutingTable | None = None
+
+    def of(self, snapshot: Snapshot, environment: str) -> RoutingTable:
+        if self.now is None or self.snapshot is not snapshot:
+            self.before, self.now = self.now, RoutingTable.of(snapshot, environment)
+            self.snapshot = snapshot
+        return self.now
 
 
 @dataclass(frozen=True)
@@ -17,42 +40,79 @@ class Router:
     """The registry as this process knows it now."""
     environment: str
     settings: RouterSettings
+    pace: Paces | None = None
+    """How long versions take to begin; without it nobody is left out for that."""
+    tasks: TaskReader = field(default_factory=lambda: TaskReader.load(SHIPPED))
+    _sticky: Stickiness = field(default_factory=Stickiness)
+    _tables: _Tables = field(default_factory=_Tables)
 
     def models(self) -> Mapping[str, tuple[ModelEntry, ...]]:
         """Enabled versions by model."""
-        found: dict[str, tuple[ModelEntry, ...]] = {}
-        for entry in self.snapshot().entries:
-            if entry.environment == self.environment and entry.is_enabled:
-                found[entry.model] = (*found.get(entry.model, ()), entry)
-        return found
+        return {model: versions.entries for model, versions in self._table().models.items()}
 
     def check(self, model: str) -> None:
         """Raises UnknownModel before any work is done for a model that is not served."""
-        models = self.models()
-        if model != AUTO and model not in models:
-            served = ", ".join([AUTO, *sorted(models)])
-            raise UnknownModel(f"model: there is no model {model!r} here; ask for one of: {served}").at("model")
+        table = self._table()
+        if not self._serves(table, model):
+            raise unknown(table, model)
 
     def route(self, turn: Turn, signals: Signals | None) -> Route:
-        if turn.model != AUTO:
-            return Route(candidates=self.models()[turn.model], reason="explicit")
-        small, large = self.models()[self.settings.small], self.models()[self.settings.large]
-        if signals is None:
-            return Route(candidates=small, reason="auto; no classifier, default model")
-        if self.settings.small == self.settings.large:
-            return Route(candidates=small, reason="auto; one model")
-        difficulty, threshold = signals.scores["difficulty"], self.settings.difficulty_threshold
-        if difficulty < threshold:
-            return Route(candidates=small, reason=f"auto; difficulty {difficulty:.2f} < {threshold:.2f}")
-        return Route(candidates=large, reason=f"auto; difficulty {difficulty:.2f} >= {threshold:.2f}")
+        """Raises InvalidRequest or ContextLengthExceeded, with what stands against each, where nobody can answer."""
+        table = self._table()
+        if not self._serves(table, turn.model) and self._tables.before is not None:
+            # It was served when the turn was checked: who was let in is not sent away by a change made since.
+            table = self._tables.before
+        asked = self._asked(turn, signals)
+        plan = (automatic if turn.model == AUTO else named)(asked, self.settings)
+        limits = Limits(asked=asked, pace=self.pace, max_cost=plan.max_cost, max_first_token_ms=plan.max_first_token_ms)
+        choice = Choice(table, limits, identity(asked, self.settings.sticky))
+        if turn.model in table.named and turn.model not in table.models:
+            choice.pinned(table.named[turn.model])
+        else:
+            choice.of(plan, self._sticky)
+        return decided(plan, choice)
 
     def passes_unscreened(self, model: str) -> bool:
         """Whether a question may go on when the screener is missing: only if all that it can reach says so."""
-        reachable = {self.settings.small, self.settings.large} if model == AUTO else {model}
-        models = self.models()
-        entries = [entry for name in reachable for entry in models.get(name, ())]
+        table = self._table()
+        entries = [entry for name in self._reachable(model) for entry in table.reached(name)]
         return all(entry.screener_down == "pass" and entry.egress == "raw" for entry in entries)
 
     def grounds_by_default(self, model: str) -> bool:
         """Retrieval without being asked: for `auto`, and for an engine that knows nothing but documents."""
-        return model == AUTO or any(entry.engine == "extractive" for entry in self.models().get(model, ()))
+        return model == AUTO or any(entry.engine == "extractive" for entry in self._table().reached(model))
+
+    def _reachable(self, model: str) -> set[str]:
+        settings = self.settings
+        first = {model}
+        if model == AUTO:
+            first = {settings.small, settings.large, *(name for rule in settings.rules for name in rule.models)}
+        return first | {name for one in first for name in settings.fallbacks.get(one, ())}
+
+    def _serves(self, table: RoutingTable, model: str) -> bool:
+        if model == AUTO:
+            return any(table.reached(name) for name in self._reachable(AUTO))
+        return table.serves(model)
+
+    def _asked(self, turn: Turn, signals: Signals | None) -> Asked:
+        if signals is None:
+            return asked_of(turn, None, None)
+        task = self.tasks.task_of(signals.embedding) if turn.model == AUTO else None
+        return asked_of(turn, signals.scores.get("difficulty"), task)
+
+    def _table(self) -> RoutingTable:
+        return self._tables.of(self.snapshot(), self.environment)
+
+
+def unknown(table: RoutingTable, model: str) -> MantaError:
+    """Says what of the name is not there, and what is."""
+    name, _, version = model.rpartition("@")
+    served = sorted(table.models)
+    if model in table.off:
+        missing = f"{model!r} is {table.off[model].status} here"
+    elif name in table.models:
+        missing = f"{name!r} has no version {version!r} here"
+        served = [entry.name for entry in table.models[name].entries]
+    else:
+        missing = f"there is no model {model!r} here"
+    return UnknownModel(f"model: {missing}; ask for one of: {', '.join([AUTO, *served])}").at("model")
