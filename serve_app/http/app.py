@@ -19,6 +19,7 @@ from serve_app.http.files import files_router
 from serve_app.http.health import Readiness, health_router
 from serve_app.http.middleware import RequestIds
 from serve_app.http.moderations import moderations_router
+from serve_app.http.registry import registry_router
 from serve_app.http.requests import chat_turn, completion_turn, read
 from serve_app.http.responses import AnswerResponse, limit_headers
 from serve_app.http.schema import body_schema
@@ -28,6 +29,7 @@ from serve_app.http.wire import ChatRequest, CompletionRequest, EmbeddingRequest
 from serve_app.library_port import LibraryPort
 from serve_app.moderation import Moderation
 from serve_app.pipeline import Pipeline
+from serve_app.registry.operations import RegistryOperations
 from serve_app.routing.route import AUTO
 from serve_app.settings import GatewaySettings
 from serve_app.turn import Caller, Turn
@@ -53,6 +55,8 @@ class Gateway:
     """Unix seconds, the `created` of every model."""
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     """What runs beside the requests, from the first to the last: the registry's copy, the rollouts' watch."""
+    operations: RegistryOperations | None = None
+    """None: there is no registry to change here."""
 
     @property
     def admission(self) -> Admission:
@@ -91,6 +95,8 @@ def create_app(gateway: Gateway) -> FastAPI:
         vector_stores_router(gateway.library, authenticate, gateway.pipeline.retrieval.retriever.search, embed)
     )
     app.include_router(subjects_router(gateway.library, authenticate))
+    if gateway.operations:
+        app.include_router(registry_router(gateway.operations, authenticate))
     app.include_router(health_router(gateway.readiness))
     add_metrics(app, gateway)
     return app
