@@ -20,6 +20,7 @@ from serve_app.http.health import Readiness, health_router
 from serve_app.http.middleware import RequestIds
 from serve_app.http.moderations import moderations_router
 from serve_app.http.registry import registry_router
+from serve_app.http.receipts import receipts_router
 from serve_app.http.requests import chat_turn, completion_turn, read
 from serve_app.http.responses import AnswerResponse, limit_headers
 from serve_app.http.schema import body_schema
@@ -97,6 +98,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.include_router(subjects_router(gateway.library, authenticate))
     if gateway.operations:
         app.include_router(registry_router(gateway.operations, authenticate))
+    app.include_router(receipts_router(gateway.pipeline.accounts.receipts, authenticate))
     app.include_router(health_router(gateway.readiness))
     add_metrics(app, gateway)
     return app

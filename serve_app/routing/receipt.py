@@ -43,7 +43,6 @@ class Receipt:
     output_tokens: int = 0
     cost: float = 0.0
     """In the operator's currency."""
-    registry_revision: int = 0
 
 
 class Receipts(Protocol):
@@ -51,6 +50,9 @@ class Receipts(Protocol):
         """Never waits and never raises: what cannot be written is counted and logged."""
         ...
 
-    async def find(self, request_id: str) -> Receipt | None:
-        """Of any ingress replica. Raises RegistryUnavailable when only the database would know."""
+    async def find(self, request_id: str, *, tenant: str | None = None) -> Receipt | None:
+        """The newest of that id, of any ingress replica; a tenant's alone where one is named.
+
+        Raises RegistryUnavailable when only the database would know.
+        """
         ...
