@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 from serve_app.errors import RegistryUnavailable
@@ -59,7 +59,7 @@ class MemoryRegistryStore:
         found = (rollout for rollout in reversed(self._rollouts.values()) if _concerns(rollout, model, environment))
         return tuple(found)[:limit]
 
-    async def revisions(self) -> AsyncIterator[int]:
+    async def revisions(self) -> AsyncGenerator[int, None]:
         seen = -1
         while True:
             self._reach()

@@ -1,7 +1,7 @@
 """The registry in a database."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ class DatabaseRegistryStore:
             found = await connection.execute(_latest(ROLLOUTS, ROLLOUTS.c.sequence, model, environment, limit))
             return tuple(rollout(row) for row in found.mappings())
 
-    async def revisions(self) -> AsyncIterator[int]:
+    async def revisions(self) -> AsyncGenerator[int, None]:
         seen = None
         async with self._database.watching() as (connection, moved):
             while True:

@@ -1,6 +1,6 @@
 """Where the registry is kept."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from serve_app.registry.snapshot import Audit, Change, Decide, Snapshot
@@ -28,7 +28,7 @@ class RegistryStore(Protocol):
         """All, those that have ended too; the newest first."""
         ...
 
-    def revisions(self) -> AsyncIterator[int]:
+    def revisions(self) -> AsyncGenerator[int, None]:
         """The revision now, then each one that is seen after it, within a second; changes of other processes too.
 
         Raises RegistryUnavailable when the connection is lost: ask again.
