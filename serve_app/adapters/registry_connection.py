@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, true
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from serve_app.adapters.registry_backend import Backend, as_json, backend, reachable
@@ -83,7 +83,7 @@ class Database:
 
     async def revision(self, connection: AsyncConnection, *, lock: bool = False) -> int:
         """`lock`: nobody else gets it until the transaction ends. Raises SchemaMismatch."""
-        wanted = select(REGISTRY.c.revision, VERSION.c.version_num)
+        wanted = select(REGISTRY.c.revision, VERSION.c.version_num).join_from(REGISTRY, VERSION, true())
         row = (await connection.execute(wanted.with_for_update(of=REGISTRY) if lock else wanted)).one()
         found = judged(row.version_num, self.versions)
         if found.state != "current":
