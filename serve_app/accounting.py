@@ -11,7 +11,8 @@ from serve_app.events import Delta, Event, Finished, Started
 from serve_app.placeholders import Vault
 from serve_app.registry.entry import ModelEntry
 from serve_app.rollout.observation import Observation
-from serve_app.rollout.outcome import Outcome, Tally
+from serve_app.rollout.outcome import Outcome
+from serve_app.rollout.tally import Tally
 from serve_app.routing.receipt import Receipt, Receipts
 from serve_app.routing.route import Attempt, Route
 from serve_app.telemetry import Stopwatch, Telemetry

@@ -1,7 +1,6 @@
 """What one attempt of one version came to: all that a rollout's gates know."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from serve_app.registry.entry import Key
 
@@ -28,9 +27,3 @@ class Outcome:
     """Its answer was thrown away."""
     agreement: float | None = None
     """Shadow: cosine of its answer and the one that was given."""
-
-
-class Tally(Protocol):
-    """Counts outcomes over all ingress replicas. `record` never waits."""
-
-    def record(self, outcome: Outcome) -> None: ...
