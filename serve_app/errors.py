@@ -23,18 +23,25 @@ MantaError
 
 Every error takes one message, so that it survives pickling between replicas; further facts are
 attributes with defaults, set after construction and carried by `__reduce__`'s state.
-`type` and `code` are OpenAI's: clients branch on them.
+`type` and `code` are OpenAI's: clients branch on them. They belong to the class, so that what counts by them counts a
+closed set; what an upstream called its error stands beside them.
 """
 
 from typing import ClassVar
 
 
 class MantaError(Exception):
-    status: ClassVar[int] = 500
+    status: int = 500
     type: ClassVar[str] = "api_error"
     code: ClassVar[str] = "internal_error"
     param: str | None = None
     """The request field at fault, in dotted form: `messages.0.role`."""
+    upstream_type: str = ""
+    """What the engine itself called it, for the wire in place of `type`; empty where Manta raised it. So is
+    `upstream_code`."""
+    upstream_code: str = ""
+    elsewhere: bool = False
+    """The fault is the endpoint's: another one may answer the same request."""
 
     def at(self, param: str) -> "MantaError":
         """This error, naming the request field at fault."""
@@ -110,6 +117,7 @@ class Unavailable(MantaError):
 class EngineFailed(Unavailable):
     status = 502
     code = "engine_failed"
+    elsewhere = True
 
 
 class RegistryUnavailable(Unavailable):

@@ -14,7 +14,8 @@ logger = logging.getLogger("manta")
 
 
 def error_body(error: MantaError) -> dict[str, Any]:
-    return {"error": {"message": str(error), "type": error.type, "param": error.param, "code": error.code}}
+    kind, code = error.upstream_type or error.type, error.upstream_code or error.code
+    return {"error": {"message": str(error), "type": kind, "param": error.param, "code": code}}
 
 
 def error_headers(error: MantaError) -> Mapping[str, str]:

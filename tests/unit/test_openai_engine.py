@@ -1,11 +1,22 @@
+import pickle
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from serve_app.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
+from serve_app.errors import (
+    BodyTooLarge,
+    ContextLengthExceeded,
+    EngineFailed,
+    InvalidRequest,
+    RateLimited,
+    UnknownModel,
+)
 from serve_app.events import Delta, Finished
 from serve_app.http.answers import Answer, merge
+from serve_app.http.errors import error_body
 from serve_app.openai_engine import engine_error, events, parse_sse, request_body
 from serve_app.turn import Message
 from tests.builders import turn
@@ -113,3 +124,51 @@ def test_the_engines_errors_become_ours(error: dict[str, Any], kind: type[Except
 
 def test_what_broke_inside_the_engine_stays_inside() -> None:
     assert "0x7f00" not in str(engine_error({"message": "0x7f00 /srv/weights", "code": 500}))
+
+
+def test_an_engines_error_keeps_the_engines_type_between_processes() -> None:
+    said = {"message": "bad top_k", "type": "BadRequestError", "code": 400, "param": "top_k"}
+    error = pickle.loads(pickle.dumps(engine_error(said)))
+    assert error_body(error)["error"] == {
+        "message": "bad top_k",
+        "type": "BadRequestError",
+        "param": "top_k",
+        "code": InvalidRequest.code,
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"message": "slow down", "type": "rate_limit_error"}, RateLimited),
+        ({"message": "slow down", "code": "rate_limit_exceeded", "type": "requests"}, RateLimited),
+        ({"message": "no", "type": "invalid_request_error", "code": None}, InvalidRequest),
+        ({"message": "no", "code": "404"}, UnknownModel),
+        ({"message": "no", "type": ["invalid_request_error"]}, EngineFailed),
+        ({}, EngineFailed),
+        ("text", EngineFailed),
+        (None, EngineFailed),
+    ],
+)
+def test_an_error_without_a_status_is_known_by_its_kind(error: object, kind: type[Exception]) -> None:
+    assert type(engine_error(error)) is kind
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["message", "type", "code", "param"]), st.one_of(st.none(), st.integers(), st.text())
+    )
+)
+def test_any_error_object_becomes_an_error_of_ours(said: dict[str, Any]) -> None:
+    error = engine_error(said)
+    assert error.status in (400, 404, 413, 422, 429, 502)
+    assert error.code in {kind.code for kind in (InvalidRequest, ContextLengthExceeded, UnknownModel)} | {
+        kind.code for kind in (BodyTooLarge, RateLimited, EngineFailed)
+    }
+
+
+async def test_nulls_in_a_response_are_absent() -> None:
+    found = [
+        event async for event in events(chunks({"choices": None, "error": None, "usage": {"prompt_tokens": None}}))
+    ]
+    assert found == [Finished(prompt_tokens=0, output_tokens=0, usage={"prompt_tokens": None}, extras={})]
