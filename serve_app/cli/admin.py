@@ -117,13 +117,17 @@ async def _on_database(url: str) -> AsyncIterator[Reached]:
 
 
 class OutsideCheck:
-    """Implements `EndpointCheck` where no service is asked."""
+    """Implements `EndpointCheck` where no service is asked: for what can be reached over HTTP from here."""
 
     async def check(self, entry: ModelEntry) -> CheckResult:
-        raise InvalidRequest(
-            f"endpoint: {entry.endpoint} can only be checked by the running service; set MANTA_URL, "
-            "or leave the check out with --no-check"
-        )
+        if entry.application is not None:
+            raise InvalidRequest(
+                f"endpoint: {entry.endpoint} can only be checked by the running service; set MANTA_URL, "
+                "or leave the check out with --no-check"
+            )
+        from serve_app.adapters.http_check import HttpCheck
+
+        return await HttpCheck().check(entry)
 
 
 def _user() -> str:

@@ -37,7 +37,7 @@ def register(
     served_name: Annotated[str | None, typer.Option(help="What the endpoint calls the model.")] = None,
     context_tokens: Annotated[int | None, typer.Option("--context", help="Context length in tokens.")] = None,
     capabilities: Annotated[
-        list[str] | None, typer.Option("--capability", help="tools, json, vision or embeddings; once for each.")
+        list[str] | None, typer.Option("--capability", help="tools, json, vision, embeddings, once for each; or none.")
     ] = None,
     prompt_price: Number = None,
     output_price: Number = None,
@@ -66,8 +66,9 @@ def register(
 def registration(options: Mapping[str, Any]) -> Registration:
     """Of the options that were given. Raises InvalidRequest, which names the field."""
     said = {name: value for name, value in options.items() if name in Registration.model_fields}
+    capabilities = [] if said["capabilities"] == ["none"] else said["capabilities"] or None
     try:
-        return Registration.model_validate({**said, "capabilities": said["capabilities"] or None})
+        return Registration.model_validate({**said, "capabilities": capabilities})
     except ValidationError as exc:
         raise invalid(exc) from exc
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from serve_app.errors import InvalidRequest
 from serve_app.registry.checked import Checked, found_out, moved, refuse_elsewhere
-from serve_app.registry.entry import Key, ModelEntry, Source, Status
+from serve_app.registry.entry import CAPABILITIES_OF, Key, ModelEntry, Source, Status
 from serve_app.registry.registration import Registration, is_http
 from serve_app.registry.rules import refuse_against_rollout, refuse_no_weight
 from serve_app.registry.snapshot import Change, Decide, Snapshot
@@ -26,10 +26,12 @@ def register(asked: Registration, checked: Checked | None, *, who: str, why: str
             raise InvalidRequest(
                 "engine: unchecked, nobody knows how it is spoken to; say 'vllm' or 'extractive', or let it be checked"
             ).at("engine")
+        if stood is None and asked.capabilities is None:
+            entry = replace(entry, capabilities=CAPABILITIES_OF[entry.engine])
         status: Status = "enabled" if checked else "registered" if moved(stood, entry) else entry.status
         entry = replace(entry, status=status, source=_source(stood, entry))
         weight = asked.weight if asked.weight is not None else _weight(snapshot, entry)
-        return _changed("register", snapshot, replace(entry, weight=weight), who, why)
+        return _changed("register", snapshot, replace(entry, weight=weight), who, why, checked)
 
     return decide
 
@@ -41,7 +43,7 @@ def enable(key: Key, checked: Checked | None, *, weight: int | None = None, who:
             refuse_elsewhere(stood, checked)
         enabled = replace(stood, status="enabled", source="operator" if stood.source == "withdrawn" else stood.source)
         chosen = weight if weight is not None else _weight(snapshot, enabled)
-        return _changed("enable", snapshot, replace(enabled, weight=chosen), who, why)
+        return _changed("enable", snapshot, replace(enabled, weight=chosen), who, why, checked)
 
     return decide
 
@@ -83,13 +85,15 @@ def known_entry(snapshot: Snapshot, key: Key) -> ModelEntry:
     return known(snapshot, model, environment, version)
 
 
-def _changed(action: str, snapshot: Snapshot, entry: ModelEntry, who: str, why: str) -> Change:
+def _changed(
+    action: str, snapshot: Snapshot, entry: ModelEntry, who: str, why: str, checked: Checked | None = None
+) -> Change:
     stood = snapshot.find(entry.key)
     if entry == stood:
         return Change(action=action, who=who, why=why)
     refuse_no_weight(snapshot, stood, entry)
     refuse_against_rollout(snapshot, stood, entry)
-    return Change(action=action, who=who, why=why, put=(entry,))
+    return Change(action=action, who=who, why=why, put=(entry,), figures=checked.figures if checked else {})
 
 
 def _weight(snapshot: Snapshot, entry: ModelEntry) -> int:

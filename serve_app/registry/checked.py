@@ -16,6 +16,11 @@ class Checked:
     """As it was asked about."""
     result: CheckResult
 
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """What was seen, for the history."""
+        return {"checked": dict(self.result.steps), "seconds": round(self.result.seconds, 3), **self.result.figures}
+
 
 def moved(stood: ModelEntry | None, entry: ModelEntry) -> bool:
     """Whether requests would go somewhere else than to what is known to answer."""

@@ -2,15 +2,9 @@
 
 from collections.abc import Mapping
 
-from serve_app.registry.entry import Capability, EngineKind, Environment, ModelEntry
+from serve_app.registry.entry import CAPABILITIES_OF, Environment, ModelEntry
 from serve_app.registry.snapshot import Snapshot
 from serve_app.settings import ModelSettings
-
-CAPABILITIES: Mapping[EngineKind, frozenset[Capability]] = {
-    "vllm": frozenset({"tools", "json"}),
-    "extractive": frozenset(),
-}
-"""Of engines whose config says nothing."""
 
 
 def declared(models: Mapping[str, ModelSettings], environment: Environment) -> Snapshot:
@@ -29,7 +23,7 @@ def entry_of(name: str, model: ModelSettings, environment: Environment) -> Model
         status="enabled",
         weight=100,
         context_tokens=model.context_tokens,
-        capabilities=CAPABILITIES[model.engine] if model.capabilities is None else model.capabilities,
+        capabilities=CAPABILITIES_OF[model.engine] if model.capabilities is None else model.capabilities,
         prompt_price=model.prompt_price,
         output_price=model.output_price,
         licence=model.licence,

@@ -1,5 +1,6 @@
 """What the registry knows of one version of a model."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -17,6 +18,12 @@ Source = Literal["operator", "config", "withdrawn"]
 ENVIRONMENTS: tuple[Environment, ...] = get_args(Environment)
 STATUSES: tuple[Status, ...] = get_args(Status)
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
+CAPABILITIES_OF: Mapping[EngineKind, frozenset[Capability]] = {
+    "vllm": frozenset({"tools", "json"}),
+    "openai": frozenset({"tools", "json"}),
+    "extractive": frozenset(),
+}
+"""Of engines of which nobody said more. An upstream that can do less says so itself, in an error of its own."""
 
 Key = tuple[str, str, str]
 """(model, version, environment): unique in the registry."""

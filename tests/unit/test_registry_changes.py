@@ -117,6 +117,26 @@ def test_a_new_version_is_filled_with_what_its_endpoint_says() -> None:
     assert (now.engine, now.served_name, now.context_tokens) == ("extractive", "meta/llama-3", 32_768)
 
 
+@pytest.mark.parametrize(
+    ("said", "capabilities"),
+    [
+        ({"engine": "vllm"}, {"tools", "json"}),
+        ({"endpoint": "http://a"}, {"tools", "json"}),
+        ({"engine": "extractive"}, set()),
+        ({"engine": "vllm", "capabilities": ["json"]}, {"json"}),
+        ({"engine": "vllm", "capabilities": []}, set()),
+    ],
+)
+def test_an_engine_can_what_is_said_else_what_its_kind_can(said: dict[str, Any], capabilities: set[str]) -> None:
+    assert after(Snapshot(), unchecked(registration(**said))).entries[0].capabilities == capabilities
+
+
+def test_what_a_check_saw_stands_in_the_history() -> None:
+    said = CheckResult(steps={"health": "200"}, seconds=0.25, figures={"first_token_ms": 12.0})
+    change = checked(registration(), result=said)(Snapshot())
+    assert change.figures == {"checked": {"health": "200"}, "seconds": 0.25, "first_token_ms": 12.0}
+
+
 def test_what_was_said_stands_over_what_the_endpoint_says() -> None:
     said = CheckResult(steps={}, served_names=("meta/llama-3",), engine="vllm", context_tokens=32_768)
     asked = registration(engine="extractive", served_name="other", context_tokens=1_024)
