@@ -16,6 +16,7 @@ from serve_app.cli.purge import purge
 from serve_app.cli.redact import redact
 from serve_app.cli.redteam import redteam
 from serve_app.cli.registry import registry_app
+from serve_app.cli.rollout import rollout_app
 from serve_app.cli.screen import screen
 from serve_app.cli.search import search
 from serve_app.cli.serve import serve
@@ -43,4 +44,5 @@ app.add_typer(heads_app, name="heads", help="Train and describe the classifier's
 app.add_typer(pii_app, name="pii", help="Train and describe the model that finds names.")
 app.add_typer(manifests_app, name="manifests", help="Write the Kubernetes manifests from a config.")
 app.add_typer(registry_app, name="registry", help="Versions of models, and what share of the requests each takes.")
+app.add_typer(rollout_app, name="rollout", help="Bring new versions to a model's requests step by step, and back.")
 app.add_typer(keys_app, name="keys", help="Make API keys.")

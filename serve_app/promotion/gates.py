@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from serve_app.deployed.disagreements import Picture, entry_faults
 from serve_app.deployed.gateway import Gateway, Site
@@ -13,6 +13,7 @@ from serve_app.registry.entry import Environment, ModelEntry
 from serve_app.registry.snapshot import Snapshot
 
 Requirement = Literal["licence", "digest", "signature", "owner"]
+REQUIREMENTS: tuple[Requirement, ...] = get_args(Requirement)
 State = Literal["passed", "failed", "skipped"]
 Verdict = tuple[State, str]
 
