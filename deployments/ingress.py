@@ -3,29 +3,33 @@
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from fastapi import FastAPI
 
-from deployments.remote import Handle, RemoteClassifier, RemoteLibrary, RemoteRetriever, RemoteScreener, remote_engine
+from deployments.control import Control, EngineMaker
+from deployments.remote import Handle, RemoteClassifier, RemoteLibrary, RemoteRetriever, RemoteScreener
+from deployments.serve_status import ServeApplications
 from serve_app.accounting import Accounts
-from serve_app.adapters.memory_tally import MemoryTally
 from serve_app.admission import Admission
 from serve_app.authenticator import Authenticator
 from serve_app.documents.tokens import minilm_tokenizer, prompt_count
 from serve_app.engines import Engines
+from serve_app.errors import EngineFailed
 from serve_app.guardrail import Guardrail
 from serve_app.heads import SHIPPED, Heads
 from serve_app.http.app import Gateway, create_app
+from serve_app.http.deployment import Deployment
 from serve_app.http.health import Readiness
 from serve_app.indirect import SHIPPED as INSPECTOR
 from serve_app.indirect import Inspector
 from serve_app.pipeline import Pipeline
 from serve_app.policy import INDIRECT, SessionSettings
 from serve_app.prompt import Rooms
-from serve_app.registry.declared import declared
+from serve_app.registry.entry import Key, ModelEntry
 from serve_app.retrieval import Retrieval
+from serve_app.rollout.operations import StoredRollouts
 from serve_app.routing.attempts import Attempts
-from serve_app.routing.receipt_log import MemoryReceipts
 from serve_app.routing.router import Router
 from serve_app.settings import GatewaySettings, ModelSettings, asset
 from serve_app.telemetry import Telemetry
@@ -38,8 +42,9 @@ class Ingress:
         self._settings = settings
         self._screener, self._classifier = RemoteScreener(screener), RemoteClassifier(classifier)
         self._retriever, self._library = RemoteRetriever(retriever), RemoteLibrary(retriever)
-        self._engines = Engines(remote_engine)
-        self._snapshot = declared(settings.models, settings.registry.environment)
+        self._control = Control(settings)
+        self._engines = Engines(EngineMaker())
+        self._attempts = Attempts(settings.router.retry_share)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(
@@ -52,11 +57,15 @@ class Ingress:
                 count=prompt_count(minilm_tokenizer()),
                 echoes_request_ids=True,
                 started_at=int(time.time()),
+                background=self._control.background,
+                operations=self._control.operations,
+                rollouts=StoredRollouts(self._control.store),
+                deployment=self._deployment(),
             )
         )
 
     def _pipeline(self) -> Pipeline:
-        settings = self._settings
+        settings, control = self._settings, self._control
         return Pipeline(
             admission=Admission.from_settings(settings.keys),
             guardrail=Guardrail(self._screener, settings.guardrail, shipped_thresholds()),
@@ -65,19 +74,53 @@ class Ingress:
             classifier=self._classifier,
             classifier_settings=settings.classifier,
             retrieval=Retrieval(self._retriever, settings.retriever),
-            router=Router(lambda: self._snapshot, settings.registry.environment, settings.router),
+            router=Router(
+                lambda: control.copy.snapshot, settings.registry.environment, settings.router, self._attempts.pace
+            ),
             rooms=Rooms(settings.retriever, token_counts(settings.models)),
-            attempts=Attempts(),
+            attempts=self._attempts,
             engines=self._engines,
-            accounts=Accounts(Telemetry(), MemoryTally(), MemoryReceipts(), settings.guardrail.policy_of),
+            accounts=Accounts(Telemetry(), control.tally, control.receipts, settings.guardrail.policy_of),
         )
 
     def _readiness(self) -> Readiness:
-        router = self._settings.router
-        entries = [e for e in self._snapshot.entries if e.model in (router.small, router.large)]
-        engines = {f"model {entry.model}": self._engines.of(entry).ping for entry in entries}
+        names = {self._settings.router.small, self._settings.router.large}
+        engines = {f"model {name}": partial(self._ping, name) for name in sorted(names)}
         parts = {"classifier": self._classifier.ping, "retriever": self._retriever.ping}
         return Readiness(required={"screener": self._screener.ping, **engines}, optional=parts)
+
+    async def _ping(self, model: str) -> None:
+        """Raises EngineFailed unless a version of the model that takes requests would answer one."""
+        enabled = [e for e in self._control.copy.snapshot.versions(model, self._environment) if e.is_enabled]
+        failure = EngineFailed(f"no version of {model!r} is enabled: see `manta registry list`")
+        for entry in sorted(enabled, key=lambda entry: -entry.weight):
+            try:
+                return await self._engines.of(entry).ping()
+            except EngineFailed as failed:
+                failure = failed
+        raise failure
+
+    def _deployment(self) -> Deployment:
+        copy = self._control.copy
+
+        def served() -> list[ModelEntry]:
+            return [entry for entry in copy.snapshot.entries if entry.environment == self._environment]
+
+        async def find(key: Key) -> ModelEntry | None:
+            return (await self._control.store.snapshot()).find(key)
+
+        return Deployment(
+            environment=self._settings.registry.environment,
+            serve=ServeApplications(),
+            check=self._control.check,
+            find=find,
+            circuits=lambda: {one.name: self._attempts.circuits.of(one).state for one in served()},
+            copy=lambda: (copy.snapshot.revision, copy.age_s or 0.0, copy.is_stale),
+        )
+
+    @property
+    def _environment(self) -> str:
+        return self._settings.registry.environment
 
 
 def shipped_thresholds() -> dict[str, float]:

@@ -40,7 +40,7 @@ def serve_details() -> dict[str, Any]:
 def application(name: str, found: dict[str, Any], here: str) -> Application:
     return Application(
         name=name,
-        status=str(found["status"]),
+        status=word(found["status"]),
         message=found["message"],
         deployments=tuple(replicas(part, here) for part in found["deployments"].values()),
         is_gateway=name == GATEWAY,
@@ -49,18 +49,23 @@ def application(name: str, found: dict[str, Any], here: str) -> Application:
 
 def replicas(found: dict[str, Any], here: str) -> Replicas:
     """`here`: id of the node whose processes can be looked at; figures are known only where all replicas are on it."""
-    running = [one for one in found["replicas"] if str(one["state"]) == "RUNNING"]
+    running = [one for one in found["replicas"] if word(one["state"]) == "RUNNING"]
     pids = [one["pid"] for one in running if one["node_id"] == here and one["pid"]]
     known = bool(pids) and len(pids) == len(running)
     return Replicas(
         deployment=found["name"],
-        status=str(found["status"]),
+        status=word(found["status"]),
         running=len(running),
         wanted=found["target_num_replicas"],
         message=found["message"],
         memory_bytes=resident(pids) if known else None,
         cpu_cores=busy(pids) if known else None,
     )
+
+
+def word(status: Any) -> str:
+    """Serve's own, whether it comes as an enumeration or as text."""
+    return str(getattr(status, "value", status))
 
 
 def resident(pids: Sequence[int]) -> int | None:

@@ -15,14 +15,16 @@ from serve_app.admission import Admission
 from serve_app.authenticator import Authenticator
 from serve_app.errors import InvalidRequest, UnknownModel
 from serve_app.http import errors
+from serve_app.http.deployment import Deployment, deployment_router
 from serve_app.http.files import files_router
 from serve_app.http.health import Readiness, health_router
 from serve_app.http.middleware import RequestIds
 from serve_app.http.moderations import moderations_router
-from serve_app.http.registry import registry_router
 from serve_app.http.receipts import receipts_router
+from serve_app.http.registry import registry_router
 from serve_app.http.requests import chat_turn, completion_turn, read
 from serve_app.http.responses import AnswerResponse, limit_headers
+from serve_app.http.rollouts import rollouts_router
 from serve_app.http.schema import body_schema
 from serve_app.http.subjects import subjects_router
 from serve_app.http.vector_stores import vector_stores_router
@@ -31,6 +33,7 @@ from serve_app.library_port import LibraryPort
 from serve_app.moderation import Moderation
 from serve_app.pipeline import Pipeline
 from serve_app.registry.operations import RegistryOperations
+from serve_app.rollout.operations import RolloutOperations
 from serve_app.routing.route import AUTO
 from serve_app.settings import GatewaySettings
 from serve_app.turn import Caller, Turn
@@ -57,7 +60,9 @@ class Gateway:
     background: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     """What runs beside the requests, from the first to the last: the registry's copy, the rollouts' watch."""
     operations: RegistryOperations | None = None
-    """None: there is no registry to change here."""
+    """None: there is no registry to change here, and so are the two below."""
+    rollouts: RolloutOperations | None = None
+    deployment: Deployment | None = None
 
     @property
     def admission(self) -> Admission:
@@ -98,6 +103,10 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.include_router(subjects_router(gateway.library, authenticate))
     if gateway.operations:
         app.include_router(registry_router(gateway.operations, authenticate))
+    if gateway.rollouts:
+        app.include_router(rollouts_router(gateway.rollouts, authenticate))
+    if gateway.deployment:
+        app.include_router(deployment_router(gateway.deployment, authenticate))
     app.include_router(receipts_router(gateway.pipeline.accounts.receipts, authenticate))
     app.include_router(health_router(gateway.readiness))
     add_metrics(app, gateway)
