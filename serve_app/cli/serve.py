@@ -54,11 +54,7 @@ def serve(
                 signal.signal(signal.SIGHUP, lambda number, _: hung_up.append(number))
                 wait_until_ready(service)
                 announce(service, settings, time.monotonic() - begun)
-                while True:
-                    signal.pause()
-                    while hung_up:
-                        hung_up.clear()
-                        redeploy(service, asked)
+                stay(service, asked, hung_up)
         except OSError as exc:
             refuse(str(exc))
         except KeyboardInterrupt:
@@ -84,6 +80,15 @@ def config_of(asked: Asked) -> Config:
     if not model:
         return settings
     return with_model(settings, prepared(model), gpu=has_gpu(), tensor_parallel_size=tensor_parallel_size)
+
+
+def stay(service: "Service", asked: Asked, hung_up: list[int]) -> NoReturn:
+    """Until a signal ends us; what `hung_up` gets asks for the config to be read again."""
+    while True:
+        signal.pause()
+        while hung_up:
+            hung_up.clear()
+            redeploy(service, asked)
 
 
 def redeploy(service: "Service", asked: Asked) -> None:
