@@ -8,16 +8,16 @@ from typing import Any
 
 from serve_app.registry.entry import Capability
 from serve_app.router_settings import Task
-from serve_app.token_estimate import estimated_tokens
+from serve_app.token_estimate import SPARE, estimated_tokens
 from serve_app.turn import Message, Turn
 
 ANSWER_TOKENS = 256
 """Taken for the answer where the caller set no limit."""
 MESSAGE_TOKENS = 8
 """What a chat template puts around a message."""
-PIECE = 1_000
+PIECE = 200
 PIECES = 20
-"""Characters of a stretch, and stretches, that a long text's tokens are estimated by: 4 ms at most."""
+"""Characters of a stretch, and stretches, that a long prompt's tokens are estimated by: a millisecond at most."""
 PICTURE_TOKENS = 1_000
 """Of a picture or a sound: about what models take for a picture of a megapixel."""
 BEGINNING = 4_000
@@ -36,12 +36,18 @@ class Length:
     @cached_property
     def most(self) -> int:
         """At least `tokens`, for next to nothing: no token is shorter than a byte."""
-        return int(1.05 * sum(len(text.encode("utf-8", "replace")) for text in self.texts)) + self._framed
+        size = sum(len(text.encode("utf-8", "surrogatepass")) for text in self.texts)
+        return int(SPARE * (size + 2 * len(self.texts))) + 1 + self._framed
 
     @cached_property
     def tokens(self) -> int:
-        """Estimated, high rather than low."""
-        return sum(map(_estimated, self.texts)) + self._framed
+        """Estimated, high rather than low; what is long from stretches of it."""
+        text = "\n".join(self.texts)
+        if len(text) <= PIECE * PIECES:
+            return estimated_tokens(text) + self._framed
+        step = len(text) // PIECES
+        read = "".join(text[at : at + PIECE] for at in range(0, step * PIECES, step))
+        return estimated_tokens(read) * len(text) // len(read) + self._framed
 
     def exceeds(self, limit: int) -> bool:
         return self.most > limit and self.tokens > limit
@@ -49,14 +55,6 @@ class Length:
     @property
     def _framed(self) -> int:
         return MESSAGE_TOKENS * len(self.texts) + PICTURE_TOKENS * self.pictures
-
-
-def _estimated(text: str) -> int:
-    if len(text) <= PIECE * PIECES:
-        return estimated_tokens(text)
-    step = len(text) // PIECES
-    read = "".join(text[at : at + PIECE] for at in range(0, step * PIECES, step))
-    return estimated_tokens(read) * len(text) // len(read)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,12 +107,11 @@ class Router:
 def unknown(table: RoutingTable, model: str) -> MantaError:
     """Says what of the name is not there, and what is."""
     name, _, version = model.rpartition("@")
-    served = sorted(table.models)
+    served = [entry.name for entry in table.reached(name)] or sorted(table.models)
     if model in table.off:
         missing = f"{model!r} is {table.off[model].status} here"
     elif name in table.models:
         missing = f"{name!r} has no version {version!r} here"
-        served = [entry.name for entry in table.models[name].entries]
     else:
         missing = f"there is no model {model!r} here"
     return UnknownModel(f"model: {missing}; ask for one of: {', '.join([AUTO, *served])}").at("model")
