@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError, StatementError
 
 from serve_app.adapters.registry_postgres import PostgresServer
 from serve_app.adapters.registry_sqlite import SqliteFile
@@ -34,20 +34,37 @@ def reachable(place: Backend) -> Iterator[None]:
         yield
     except IntegrityError as refused:
         raise Conflict(f"the registry: the change contradicts what it holds ({_reason(refused)})") from refused
-    except (SQLAlchemyError, OSError) as failure:
-        said = _reason(failure)
-        raise RegistryUnavailable(f"the registry's database {place.shown} cannot be used: {said}") from failure
+    except (SQLAlchemyError, OSError, UnicodeError) as failure:
+        if _is_about_a_value(failure):
+            raise InvalidRequest(f"the registry cannot keep a value of this change: {_reason(failure)}") from failure
+        said = f"{place.shown} cannot be used: {_reason(failure)}"
+        raise RegistryUnavailable(f"the registry's database {said}") from failure
+
+
+def _is_about_a_value(failure: Exception) -> bool:
+    """Half a character, a number beyond its column; SQLAlchemy names no class for them."""
+    cause = _cause(failure)
+    return isinstance(cause, UnicodeError | TypeError) or str(getattr(cause, "sqlstate", "")).startswith("22")
+
+
+def _cause(failure: Exception) -> Exception:
+    """What the driver raised; the failure itself where no driver had a part in it."""
+    wrapped = failure.orig if isinstance(failure, StatementError) else None
+    if not isinstance(wrapped, Exception):
+        return failure
+    return wrapped.__cause__ if isinstance(wrapped.__cause__, Exception) else wrapped
 
 
 def _reason(failure: Exception) -> str:
     """One line, in the database's own words where it has some."""
-    while isinstance(failure, DBAPIError) and isinstance(failure.orig, Exception):
-        failure = failure.orig.__cause__ if isinstance(failure.orig.__cause__, Exception) else failure.orig
-    if isinstance(failure, TimeoutError):
-        return "it does not answer"
-    if isinstance(failure, OSError) and failure.strerror:
-        return failure.strerror
-    return (str(failure).splitlines() or [type(failure).__name__])[0]
+    match cause := _cause(failure):
+        case TimeoutError():
+            return "it does not answer"
+        case ConnectionRefusedError():
+            return "connection refused"
+        case OSError(strerror=str(said)):
+            return said
+    return (str(cause).splitlines() or [type(cause).__name__])[0]
 
 
 def as_json(value: Any) -> str:

@@ -13,7 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 
 CONNECT_S = 2.0
-STATEMENT_S = 5.0
+LONGEST_CALL_S = 5.0
+IDLE_S = 3.0
+"""A client that stops in the middle of a change must not keep those behind it waiting for longer than they wait."""
 LOOK_S = 1.0
 """Longest time between two looks at the revision: where notices do not arrive (PgBouncer, a peer that has vanished)."""
 CHANNEL = "manta_registry"
@@ -27,7 +29,7 @@ LIBPQ_ONLY = {"channel_binding", "connect_timeout", "keepalives", "gssencmode"}
 class PostgresServer:
     url: str
     """As libpq reads it, `postgresql://...`."""
-    longest_call_s: ClassVar[float] = STATEMENT_S
+    longest_call_s: ClassVar[float] = LONGEST_CALL_S
     reading: ClassVar[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     writing: ClassVar[Mapping[str, Any]] = {"isolation_level": "READ COMMITTED"}
     watching: ClassVar[Mapping[str, Any]] = {"isolation_level": "AUTOCOMMIT"}
@@ -41,9 +43,10 @@ class PostgresServer:
         """A connection to each call, 5 ms: none is there that a restart of the server could have made useless."""
 
         async def connect() -> Any:
-            limit = str(int((statement_s or 0) * 1000))
-            # A client that stops in the middle of a change must not keep all others waiting.
-            settings = {"statement_timeout": limit, "idle_in_transaction_session_timeout": limit}
+            settings = {"application_name": "manta"}
+            if statement_s is not None:
+                settings["statement_timeout"] = str(int(statement_s * 1000))
+                settings["idle_in_transaction_session_timeout"] = str(int(IDLE_S * 1000))
             with _plain_errors():
                 return await asyncpg.connect(
                     _for_asyncpg(self.url), timeout=CONNECT_S, command_timeout=statement_s, server_settings=settings

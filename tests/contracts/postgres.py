@@ -8,8 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -26,7 +25,6 @@ class Postgres:
     folder: Path
     port: int
     _process: subprocess.Popen[bytes] | None = None
-    _names: Iterator[int] = field(default_factory=count)
 
     def start(self) -> float:
         """Returns when it takes connections, with the seconds since it was started."""
@@ -49,11 +47,18 @@ class Postgres:
             assert time.monotonic() < begun + 60, "PostgreSQL does not answer"
         return time.monotonic() - begun
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def kill(self) -> None:
         """At once, all of it, without a word to its clients: what the kernel does when memory is out."""
         family = self._family()
         self._signal(signal.SIGKILL)
-        psutil.wait_procs(family)
+        while any(_is_alive(process) for process in family):
+            time.sleep(0.005)
+        assert self._process is not None
+        self._process.wait()
         self._process = None
         (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
 
@@ -67,11 +72,17 @@ class Postgres:
             self._signal(signal.SIGCONT)
 
     def new_database(self) -> str:
-        """An empty one; its URL as a user writes it."""
-        name = f"manta{next(self._names)}"
-        created = self._psql("postgres", f"create database {name}")
-        assert created.returncode == 0, created.stderr
-        return f"postgresql://postgres:secret@127.0.0.1:{self.port}/{name}"
+        """An empty one, in the place of the one before: files of dozens take longer to remove than their tests.
+
+        Its URL, as a user writes it.
+        """
+        url = f"postgresql://postgres:secret@127.0.0.1:{self.port}/manta"
+        if self.sql(f"{url}/postgres", "select count(*) from pg_database where datname = 'manta'") == "0":
+            self.sql(f"{url}/postgres", "create database manta")
+        rest = "from pg_stat_activity where datname = 'manta' and pid <> pg_backend_pid()"
+        self.sql(url, f"select pg_terminate_backend(pid, 1000) {rest}")
+        self.sql(url, "drop schema public cascade; create schema public")
+        return url
 
     def sql(self, url: str, statement: str) -> str:
         found = self._psql(url.rsplit("/", 1)[1], statement)
@@ -133,6 +144,14 @@ def postgres() -> Iterator[Postgres]:
             server.kill()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """One that is dead and not yet buried by its parent holds nothing any more."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _free_port() -> int:
