@@ -39,6 +39,16 @@ WHOLE = {
 }
 
 
+@dataclass
+class Clock:
+    """Seconds, where a test says how they pass."""
+
+    now: float = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @dataclass(frozen=True)
 class Reply:
     pieces: tuple[bytes, ...] = FRAMES
