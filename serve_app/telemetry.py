@@ -63,6 +63,12 @@ class Telemetry:
         self.refused = Counter(
             "manta_refused_total", "Turns refused by the guardrail, by policy.", ["policy"], registry=self.registry
         )
+        self.rollbacks = Counter(
+            "manta_rollbacks_total",
+            "Rollouts taken back by a gate, by model and gate.",
+            ["model", "gate"],
+            registry=self.registry,
+        )
         self.under_way = Gauge("manta_turns_under_way", "Turns being answered now.", registry=self.registry)
 
     def began(self, model: str, timings_ms: dict[str, float], elapsed_ms: float, degraded: tuple[str, ...]) -> None:
