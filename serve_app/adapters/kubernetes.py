@@ -18,6 +18,8 @@ from kubernetes.utils import parse_quantity
 
 from serve_app.deployed.cluster import Condition, Container, Pod, RayService
 from serve_app.errors import Forbidden, NotFound, Unavailable
+from serve_app.registry_settings import RegistrySettings
+from serve_app.settings import GATEWAY_BUILDER
 
 GROUP, VERSION, PLURAL = "ray.io", "v1", "rayservices"
 METRICS = ("metrics.k8s.io", "v1beta1", "pods")
@@ -131,6 +133,7 @@ def rayservice(given: Mapping[str, Any]) -> RayService:
     metadata, spec, status = given["metadata"], given.get("spec", {}), given.get("status") or {}
     active, pending = status.get("activeServiceStatus") or {}, status.get("pendingServiceStatus") or {}
     applications = active.get("applicationStatuses") or {}
+    declared = configured(spec.get("serveConfigV2", ""))
     return RayService(
         name=metadata["name"],
         namespace=metadata.get("namespace", "default"),
@@ -141,7 +144,8 @@ def rayservice(given: Mapping[str, Any]) -> RayService:
             for one in status.get("conditions") or ()
         ),
         applications={name: one.get("status", "") for name, one in applications.items()},
-        declared=declared(spec.get("serveConfigV2", "")),
+        declared=frozenset(declared),
+        environment=environment(declared),
         images=images(spec.get("rayClusterConfig") or {}),
         active=active.get("rayClusterName", ""),
         pending=pending.get("rayClusterName", ""),
@@ -150,14 +154,23 @@ def rayservice(given: Mapping[str, Any]) -> RayService:
     )
 
 
-def declared(serve_config: str) -> frozenset[str]:
-    """Names of the applications; none where the text is no Serve config."""
+def configured(serve_config: str) -> dict[str, Mapping[str, Any]]:
+    """Applications by name; none where the text is no Serve config."""
     try:
         read = yaml.safe_load(serve_config)
     except yaml.YAMLError:
-        return frozenset()
+        return {}
     applications = read.get("applications") if isinstance(read, dict) else None
-    return frozenset(str(one["name"]) for one in applications or () if isinstance(one, dict) and "name" in one)
+    return {str(one["name"]): one for one in applications or () if isinstance(one, dict) and "name" in one}
+
+
+def environment(applications: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the gateway's settings say, or their default; empty without a gateway."""
+    for application in applications.values():
+        if application.get("import_path") == GATEWAY_BUILDER:
+            registry = (application.get("args") or {}).get("registry") or {}
+            return str(registry.get("environment", RegistrySettings().environment))
+    return ""
 
 
 def images(cluster: Mapping[str, Any]) -> frozenset[str]:

@@ -3,6 +3,7 @@
 import typer
 
 from serve_app.cli.ask import ask
+from serve_app.cli.deployment import deployment_app
 from serve_app.cli.evaluate import eval_app
 from serve_app.cli.explain import explain
 from serve_app.cli.heads import heads_app
@@ -45,4 +46,5 @@ app.add_typer(pii_app, name="pii", help="Train and describe the model that finds
 app.add_typer(manifests_app, name="manifests", help="Write the Kubernetes manifests from a config.")
 app.add_typer(registry_app, name="registry", help="Versions of models, and what share of the requests each takes.")
 app.add_typer(rollout_app, name="rollout", help="Bring new versions to a model's requests step by step, and back.")
+app.add_typer(deployment_app, name="deployment", help="What is registered, and what runs.")
 app.add_typer(keys_app, name="keys", help="Make API keys.")

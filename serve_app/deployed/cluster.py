@@ -57,6 +57,8 @@ class RayService:
     """Serve's status by application, in the cluster that answers."""
     declared: frozenset[str] = frozenset()
     """Applications in its `serveConfigV2`."""
+    environment: str = ""
+    """Whose entries its gateway serves, by that config; empty where that has no gateway of Manta's."""
     images: frozenset[str] = frozenset()
     """Of the Ray containers, as its spec asks for them."""
     active: str = ""

@@ -82,7 +82,8 @@ def entry_faults(picture: Picture, entry: ModelEntry) -> Iterator[str]:
         if entry.is_enabled:
             yield (
                 f"{entry.name} is enabled, but Ray Serve has no application {entry.application!r}: "
-                f"add it to the cluster, or `manta registry disable {entry.model} --version {entry.version}`"
+                f"add it to the cluster, or `manta registry disable --model {entry.model} --version {entry.version} "
+                f"--environment {entry.environment}`"
             )
     elif entry.is_enabled:
         yield from application_faults(entry, application)
