@@ -128,14 +128,15 @@ class _Checking:
             path = "" if operation == "chat" else " through /v1/completions only: it does not chat"
             self.steps["completion"] = f"{tokens} tokens in {(time.monotonic() - begun) * 1000:.0f} ms{path}"
             return first_s * 1000
-        raise self.failed(str(complaints[0].__cause__ or complaints[0])) from complaints[0]
+        cause = complaints[0].__cause__ or complaints[0]
+        raise self.failed(str(cause) if isinstance(cause, Refused) else failure(cause)) from complaints[0]
 
     @contextmanager
     def _wire(self) -> Iterator[None]:
         try:
             yield
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise self.failed(f"failed ({type(exc).__name__}: {exc})") from exc
+            raise self.failed(failure(exc)) from exc
 
     def failed(self, what: str) -> MantaError:
         reason = what.replace(self.key, "(key)") if self.key else what
@@ -145,6 +146,10 @@ class _Checking:
         return InvalidRequest(
             f"endpoint: {self.entry.endpoint}: its {self.step} {reason}; {way}, or register with --no-check"
         ).at("endpoint")
+
+
+def failure(exc: BaseException) -> str:
+    return f"failed: {exc}" if isinstance(exc, ValueError) else f"failed ({type(exc).__name__}: {exc})"
 
 
 def context_tokens(model: Mapping[str, Any]) -> int | None:
