@@ -11,6 +11,9 @@ from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
+from serve_app.adapters.registry_backend import as_json, backend
 from serve_app.adapters.registry_database import DatabaseRegistryStore
 from serve_app.adapters.registry_schema import upgrade
 from serve_app.registry.entry import Environment, ModelEntry
@@ -26,6 +29,13 @@ def entry(
     return ModelEntry(
         model=model, version=version, environment=environment, endpoint="serve://chat", engine="vllm", **fields
     )
+
+
+async def on(url: str, act: Callable[[Connection], object]) -> object:
+    """Behind every store's back."""
+    place = backend(url)
+    async with place.engine(as_json, statement_s=5).execution_options(**place.writing).begin() as connection:
+        return await connection.run_sync(act)
 
 
 def registering(*entries: ModelEntry, who: str = "ann", why: str = "") -> Callable[[Snapshot], Change]:

@@ -15,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from serve_app.adapters.receipts_database import DatabaseReceipts
-from serve_app.adapters.registry_backend import as_json, backend
+from serve_app.adapters.registry_backend import backend
 from serve_app.adapters.registry_database import DatabaseRegistryStore
 from serve_app.adapters.registry_schema import SHIPPED, Standing, state, upgrade
 from serve_app.adapters.registry_tables import SCHEMA
@@ -23,6 +23,7 @@ from serve_app.errors import RegistryUnavailable, SchemaMismatch
 from serve_app.registry.store import RegistryStore
 from tests.contracts.registry_operators import (
     entry,
+    on,
     registering,
     started,
     upgrade_registry,
@@ -44,12 +45,6 @@ CALLS: dict[str, Callable[[RegistryStore], object]] = {
 def following(folder: Path, *scripts: str) -> Path:
     """The migrations of a Manta to come, with one more version for each script."""
     return write_versions(folder / "versions", SHIPPED, scripts)
-
-
-async def on(url: str, act: Callable[[Connection], object]) -> object:
-    place = backend(url)
-    async with place.engine(as_json, statement_s=5).execution_options(**place.writing).begin() as connection:
-        return await connection.run_sync(act)
 
 
 async def run_sql(url: str, *statements: str) -> None:
