@@ -62,7 +62,7 @@ class Observation:
         spent_s = self.ended_at - self.began_at
         return self.output_tokens / spent_s if spent_s >= SHORTEST_S else None
 
-    def outcome(self, key: Key, *, failed: bool, cost: float, first_token_s: float | None) -> Outcome:
+    def outcome(self, key: Key, *, failed: bool, cost: float | None, first_token_s: float | None) -> Outcome:
         return Outcome(
             key=key,
             failed=failed,
