@@ -88,6 +88,8 @@ class LiveCopy:
             except RegistryUnavailable as exc:
                 pause_s = FIRST_PAUSE_S if self._is_current else min(2 * pause_s, LONGEST_PAUSE_S)
                 self._lost(exc)
+            finally:
+                self._is_current = False
             await self._keep()
             await self.pause(pause_s)
 
@@ -153,7 +155,6 @@ class LiveCopy:
             self._disk_failed = True
 
     def _lost(self, exc: RegistryUnavailable) -> None:
-        self._is_current = False
         if type(exc) is not self._trouble:
             at = "never read" if self.age_s is None else f"read {self.age_s:.0f} s ago"
             logger.warning("registry: %s; serving revision %d, %s", exc, self._shown.revision, at)
