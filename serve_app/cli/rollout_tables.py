@@ -68,7 +68,10 @@ def _step(rollout: Rollout, now: float) -> str:
 def _requests(report: Mapping[str, Any]) -> str:
     counted = report.get("requests") or {}
     words = ", ".join(f"{arm} {number}" for arm, number in counted.items()) or "none yet"
-    return f"requests on this step: {escape(words)}; verdict: {coloured(str(report.get('verdict', 'not enough')))}"
+    said = f"requests on this step: {escape(words)}; verdict: {coloured(str(report.get('verdict', 'not enough')))}"
+    if (agreement := report.get("agreement")) is not None:
+        said += f"; answers in the shadow agree by {agreement:.2f}"
+    return f"{said}\nwaits for {escape(str(report['waits_for']))}" if report.get("waits_for") else said
 
 
 def gates_table(report: Mapping[str, Any]) -> Table:

@@ -43,7 +43,9 @@ def finding(figure: str, unit: str, canary: float | None, stable: float | None, 
 REPORT = {
     "verdict": "not enough",
     "gate": None,
-    "requests": {"canary": 23, "stable": 207},
+    "requests": {"canary": 23, "stable": 207, "shadow": 12},
+    "waits_for": "requests: 23 canary and 207 stable, of 50 each",
+    "agreement": 0.934,
     "gates": {
         "errors": finding("errors", "share", 0.0435, 0.0048, difference=0.0387),
         "first_token": finding(
@@ -111,7 +113,10 @@ def test_a_status_shows_each_gate(service: Service) -> None:
     run(service, "start", MODEL, "--to", "2")
     said = fine(run(service, "status", MODEL))
     rows = [re.split(r" {2,}", line.strip()) for line in said.splitlines() if "%" in line or " x " in line]
-    assert "requests on this step: canary 23, stable 207; verdict: not enough" in said
+    assert (
+        "requests on this step: canary 23, stable 207, shadow 12; verdict: not enough; "
+        "answers in the shadow agree by 0.93\nwaits for requests: 23 canary and 207 stable, of 50 each\n"
+    ) in said
     assert rows[1:] == [
         ["errors", "4.3%", "0.5%", "+3.9%", "2.0%", "23", "fine"],
         ["p95 first token", "512 ms", "401 ms", "x 1.28", "x 1.25", "23", "not enough"],
@@ -131,7 +136,7 @@ def test_a_status_fits_the_terminal(width: int) -> None:
     lines = captured.get().splitlines()
     assert max(map(len, lines)) <= width
     assert "…" not in captured.get()
-    assert sum(line.rstrip().endswith(("fine", "not enough", "breach", "no figures")) for line in lines[4:]) == 5
+    assert sum(line.rstrip().endswith(("fine", "not enough", "breach", "no figures")) for line in lines[5:]) == 5
 
 
 def test_an_operator_pauses_resumes_and_promotes(service: Service) -> None:
