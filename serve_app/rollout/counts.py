@@ -44,12 +44,20 @@ class Histogram:
 
     def quantile(self, share: float) -> float | None:
         """None where nothing was counted."""
+        return middle(self.position(share)) if self.counts else None
+
+    def position(self, share: float) -> int:
+        """The quantile's bucket."""
         wanted, seen = share * self.total, 0
         for position, count in sorted(self.counts.items()):
             seen += count
             if seen >= wanted:
-                return middle(position)
-        return None
+                return position
+        return 0
+
+    def beyond(self, position: int) -> int:
+        """How many lie in a higher bucket than this."""
+        return sum(count for other, count in self.counts.items() if other > position)
 
     def above(self, buckets: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many lie in a higher bucket than each of these, which rise."""

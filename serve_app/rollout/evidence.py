@@ -23,6 +23,8 @@ PRIOR = 0.5
 ODDS = np.geomspace(1.25, 400, 12)
 """Alternatives to a known share, as ratios of odds: from hardly another to almost all."""
 
+NONE = -math.inf
+"""Where the canary's own figure is within what is tolerated: evidence below 1 need not be told from none."""
 INTERVALS = 400
 TINY = 1e-12
 
@@ -36,12 +38,13 @@ def of_shares(canary: Sample, stable: Sample, tolerance: float) -> float:
     Values between 0 and 1 are allowed: the likelihood ratio of coins is convex in them, so that its expectation is
     largest for coins.
     """
-    least, most = _mean(*stable), max(_mean(*stable), _mean(*canary) - tolerance)
+    least, most = _mean(*stable), _mean(*canary) - tolerance
+    if most <= least:
+        return NONE
     # Between the two the stable arm's evidence rises and the canary's falls: taken at opposite ends of each small
     # interval they are no more than anywhere in it.
     shares = np.linspace(least, most, INTERVALS + 1)
-    beyond = shares[1:] + tolerance if most > least else np.full(INTERVALS, _mean(*canary))
-    against_canary = _mixed(*canary) - _log_likelihood(beyond, *canary)
+    against_canary = _mixed(*canary) - _log_likelihood(shares[1:] + tolerance, *canary)
     against_stable = _mixed(*stable) - _log_likelihood(shares[:-1], *stable)
     return float((against_canary + np.logaddexp(0, against_stable) - math.log(2)).min())
 
@@ -54,15 +57,16 @@ def of_quantiles(canary: Histogram, stable: Histogram, share: float, ratio: floa
     that above the bucket before, and no more than 1 - share of the canary's above `ratio` times it. The least
     evidence against all three over every m is the evidence against the hypothesis.
     """
-    beyond, shift = 1 - share, math.ceil(round(math.log(ratio) / math.log(GROWTH), 6))
+    shift = math.ceil(round(math.log(ratio) / math.log(GROWTH), 6))
+    if canary.beyond(stable.position(share) + shift) <= (1 - share) * canary.total:
+        return NONE
     lowest = min(stable.counts, default=0)
     highest = max((*stable.counts, *(position - shift for position in canary.counts), lowest))
     buckets = np.arange(lowest - 1, highest + 1)
-    above, later = stable.above(buckets), canary.above(buckets + shift)
-    too_low = _beyond(above, stable.total, beyond)
+    too_low = _beyond(stable.above(buckets), stable.total, 1 - share)
     too_high = _beyond(stable.total - stable.above(buckets - 1), stable.total, share)
-    doubt = np.logaddexp.reduce([np.zeros(len(buckets)), too_low, too_high]) - math.log(3)
-    return float((_beyond(later, canary.total, beyond) + doubt).min())
+    doubt = np.logaddexp(np.logaddexp(too_low, too_high), 0) - math.log(3)
+    return float((_beyond(canary.above(buckets + shift), canary.total, 1 - share) + doubt).min())
 
 
 def _mean(total: float, count: int) -> float:
@@ -85,6 +89,8 @@ def _beyond(hits: NDArray[np.int64], count: int, share: float) -> NDArray[np.flo
     """Log-evidence, for each number of hits among `count`, that a hit is likelier than `share`."""
     odds = ODDS * share / (1 - share)
     likelier = odds / (1 + odds)
-    ratios = np.outer(hits, np.log(likelier / share)) + np.outer(count - hits, np.log((1 - likelier) / (1 - share)))
-    mixed: NDArray[np.float64] = np.logaddexp.reduce(ratios, axis=1) - math.log(len(ODDS))
+    missed = np.log((1 - likelier) / (1 - share))
+    ratios = np.outer(hits, np.log(likelier / share) - missed) + count * missed
+    highest = ratios.max(axis=1)
+    mixed: NDArray[np.float64] = highest + np.log(np.exp(ratios - highest[:, None]).mean(axis=1))
     return mixed
