@@ -32,11 +32,14 @@ class Database:
     versions: Path = SHIPPED
     _backend: Backend = field(init=False)
     _engine: AsyncEngine = field(init=False)
+    _watch_engine: AsyncEngine = field(init=False)
     _is_open: bool = False
 
     def __post_init__(self) -> None:
         self._backend = backend(self.url)
         self._engine = self._backend.engine(as_json, statement_s=STATEMENT_S)
+        watching = self._backend.engine(as_json, statement_s=WATCH_S)
+        self._watch_engine = watching.execution_options(**self._backend.watching)
 
     async def open(self) -> None:
         """Raises SchemaMismatch when the tables are not this version's."""
@@ -55,6 +58,7 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+        await self._watch_engine.dispose()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -70,15 +74,15 @@ class Database:
         await self.open()
         with reachable(self._backend):
             async with self._begun(self._backend.writing) as connection:
+                await self._backend.limit(connection)
                 yield connection
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[tuple[AsyncConnection, Moved]]:
         """A connection to be kept, and what waits on it until there may be something new to read."""
         await self.open()
-        engine = self._backend.engine(as_json, statement_s=WATCH_S).execution_options(**self._backend.watching)
         with reachable(self._backend):
-            async with engine.connect() as connection, self._backend.moves(connection) as moved:
+            async with self._watch_engine.connect() as connection, self._backend.moves(connection) as moved:
                 yield connection, moved
 
     async def revision(self, connection: AsyncConnection, *, lock: bool = False) -> int:

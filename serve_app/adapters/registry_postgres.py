@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 CONNECT_S = 2.0
 LONGEST_CALL_S = 5.0
-IDLE_S = 3.0
+IDLE_S = 3
 """A client that stops in the middle of a change must not keep those behind it waiting for longer than they wait."""
 LOOK_S = 1.0
 """Longest time between two looks at the revision: where notices do not arrive (PgBouncer, a peer that has vanished)."""
@@ -40,17 +40,14 @@ class PostgresServer:
         return self.url.split("://", 1)[1].rsplit("@", 1)[-1].split("?", 1)[0]
 
     def engine(self, json: Callable[[Any], str], *, statement_s: float | None) -> AsyncEngine:
-        """A connection to each call, 5 ms: none is there that a restart of the server could have made useless."""
+        """A connection to each call, 5 ms: none is there that a restart of the server could have made useless.
+
+        `statement_s` None: for as long as it takes.
+        """
 
         async def connect() -> Any:
-            settings = {"application_name": "manta"}
-            if statement_s is not None:
-                settings["statement_timeout"] = str(int(statement_s * 1000))
-                settings["idle_in_transaction_session_timeout"] = str(int(IDLE_S * 1000))
             with _plain_errors():
-                return await asyncpg.connect(
-                    _for_asyncpg(self.url), timeout=CONNECT_S, command_timeout=statement_s, server_settings=settings
-                )
+                return await asyncpg.connect(_for_asyncpg(self.url), timeout=CONNECT_S, command_timeout=statement_s)
 
         return create_async_engine(
             "postgresql+asyncpg://", async_creator=connect, poolclass=NullPool, json_serializer=json
@@ -58,6 +55,13 @@ class PostgresServer:
 
     def prepare(self) -> None:
         """The server is there already."""
+
+    async def limit(self, connection: AsyncConnection) -> None:
+        """Of this transaction alone: PgBouncer knows no settings of a session."""
+        setting = "idle_in_transaction_session_timeout"
+        await connection.execute(
+            text("select set_config(:name, :value, true)"), {"name": setting, "value": f"{IDLE_S}s"}
+        )
 
     async def lock_schema(self, connection: AsyncConnection) -> None:
         await connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": SCHEMA_LOCK})

