@@ -37,8 +37,8 @@ class Size:
     hold_s: float
 
 
-FULL = Size(requests=10_000, rate=25, stream_tokens=600, hold_s=12)
-QUICK = Size(requests=600, rate=20, stream_tokens=150, hold_s=4)
+FULL = Size(requests=10_000, rate=10, stream_tokens=600, hold_s=20)
+QUICK = Size(requests=400, rate=5, stream_tokens=150, hold_s=6)
 
 
 @dataclass(frozen=True)

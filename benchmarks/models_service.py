@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -29,7 +30,8 @@ class Service:
 
     async def register(self, version: str, application: str, **fields: Any) -> dict[str, Any]:
         entry = {"model": MODEL, "version": version, "environment": ENVIRONMENT, "endpoint": f"serve://{application}"}
-        return self._done(await self.client.post("/v1/registry/models", json={**entry, **fields}))
+        said = {**entry, "engine": "extractive", **fields}
+        return self._done(await self.client.post("/v1/registry/models", json=said))
 
     async def weigh(self, version: str, weight: int) -> None:
         key = {"model": MODEL, "version": version, "environment": ENVIRONMENT}
@@ -85,7 +87,8 @@ def service(folder: Path) -> Iterator[Service]:
     try:
         with postgres() as database:
             tree = config(folder, database.new_database())
-            with running(tree, "127.0.0.1", free_ports(1)[0], folder / "runtime") as started:
+            port = free_ports(1)[0]
+            with TemporaryDirectory(prefix="m") as runtime, running(tree, "127.0.0.1", port, Path(runtime)) as started:
                 wait_until_running(started)
                 for version in ("1", "2"):
                     add(f"chat-{version}", Told())

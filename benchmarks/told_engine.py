@@ -1,5 +1,8 @@
 """An engine that does as it is told: quick, slow, wrong or broken. Real Serve applications of it stand in for versions
-of a model, where what is measured is how Manta deals with them."""
+of a model, where what is measured is how Manta deals with them.
+
+Ray reads its settings when it is imported, and `deployments.cluster.running` makes them: it is imported here at use.
+"""
 
 import asyncio
 import random
@@ -9,10 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from ray import serve
-from ray.serve import Application
-
-from deployments.remote import ENGINE
 from serve_app.errors import EngineFailed
 from serve_app.events import Delta, Events, Finished
 from serve_app.turn import Turn
@@ -87,14 +86,15 @@ class ToldEngine:
         return [f"{told.says} "] * (turn.parameters.get("max_tokens") or told.tokens)
 
 
-def told_application(told: Told) -> Application:
-    options: dict[str, Any] = {"max_ongoing_requests": 1_000, "ray_actor_options": {"num_cpus": 0.1}}
-    return serve.deployment(name=ENGINE, **options)(ToldEngine).bind(told)
-
-
 def add(name: str, told: Told) -> None:
     """Adds the application `name` to the running cluster, beside those that are there; returns when it runs."""
-    serve.run(told_application(told), name=name, route_prefix=None)
+    from ray import serve
+
+    from deployments.remote import ENGINE
+
+    options: dict[str, Any] = {"max_ongoing_requests": 1_000, "ray_actor_options": {"num_cpus": 0.1}}
+    application = serve.deployment(name=ENGINE, **options)(ToldEngine).bind(told)
+    serve.run(application, name=name, route_prefix=None)
 
 
 @cache
@@ -107,7 +107,9 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 def _call(name: str, method: str, **values: Any) -> Any:
     async def call() -> Any:
-        return await getattr(serve.get_deployment_handle(ENGINE, app_name=name), method).remote(**values)
+        from deployments.remote import ENGINE, named
+
+        return await getattr(named(ENGINE, name), method).remote(**values)
 
     return asyncio.run_coroutine_threadsafe(call(), _loop()).result(timeout=10)
 

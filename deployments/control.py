@@ -25,9 +25,13 @@ from serve_app.registry.operations import CheckResult
 from serve_app.registry.registry import Registry
 from serve_app.registry_settings import RegistrySettings
 from serve_app.rollout.counts import Find
+from serve_app.rollout.operations import StoredRollouts
+from serve_app.rollout.shadow import Encode, Shadows
 from serve_app.rollout.tally import Tally
+from serve_app.rollout.watch import RolloutWatch
 from serve_app.routing.receipt_log import ReceiptLog
 from serve_app.settings import GatewaySettings
+from serve_app.telemetry import Telemetry
 
 logger = logging.getLogger("manta")
 
@@ -37,7 +41,7 @@ RESTART_S = 1.0
 class Control:
     """One ingress replica's. Nothing here waits for the database: that is done beside the requests, in `background`."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, telemetry: Telemetry) -> None:
         registry = settings.registry
         url = secret(registry.database_url_env, "registry.database_url_env") or registry.database_url
         self.store = DatabaseRegistryStore(url)
@@ -52,10 +56,22 @@ class Control:
         self.operations = Registry(self.store, self.check)
         self.receipts = ReceiptLog(DatabaseReceipts(url, settings.router.receipts))
         self.tally = tally_of(registry, lambda model, environment: self.copy.snapshot.rollout(model, environment))
+        self.watch = RolloutWatch(
+            self.store, self.copy, self.tally, registry.gates, registry.environment, telemetry=telemetry
+        )
+        self.rollouts = StoredRollouts(self.store, self.watch.judge)
+
+    def shadows(self, encode: Encode, forbidden: frozenset[str]) -> Shadows:
+        return Shadows(lambda: self.copy.snapshot, self.copy.environment, forbidden, self.tally, encode)
 
     @asynccontextmanager
     async def background(self) -> AsyncIterator[None]:
-        runs = {"registry": self.copy.run, "receipts": self.receipts.run, "rollout counts": self.tally.run}
+        runs = {
+            "registry": self.copy.run,
+            "receipts": self.receipts.run,
+            "rollout counts": self.tally.run,
+            "rollouts": self.watch.run,
+        }
         running = [asyncio.create_task(kept_running(name, run)) for name, run in runs.items()]
         try:
             yield

@@ -28,7 +28,6 @@ from serve_app.policy import INDIRECT, SessionSettings
 from serve_app.prompt import Rooms
 from serve_app.registry.entry import Key, ModelEntry
 from serve_app.retrieval import Retrieval
-from serve_app.rollout.operations import StoredRollouts
 from serve_app.routing.attempts import Attempts
 from serve_app.routing.router import Router
 from serve_app.settings import GatewaySettings, ModelSettings, asset
@@ -42,7 +41,8 @@ class Ingress:
         self._settings = settings
         self._screener, self._classifier = RemoteScreener(screener), RemoteClassifier(classifier)
         self._retriever, self._library = RemoteRetriever(retriever), RemoteLibrary(retriever)
-        self._control = Control(settings)
+        self._telemetry = Telemetry()
+        self._control = Control(settings, self._telemetry)
         self._engines = Engines(EngineMaker())
         self._attempts = Attempts(settings.router.retry_share)
 
@@ -59,7 +59,7 @@ class Ingress:
                 started_at=int(time.time()),
                 background=self._control.background,
                 operations=self._control.operations,
-                rollouts=StoredRollouts(self._control.store),
+                rollouts=self._control.rollouts,
                 deployment=self._deployment(),
             )
         )
@@ -80,7 +80,8 @@ class Ingress:
             rooms=Rooms(settings.retriever, token_counts(settings.models)),
             attempts=self._attempts,
             engines=self._engines,
-            accounts=Accounts(Telemetry(), control.tally, control.receipts, settings.guardrail.policy_of),
+            accounts=Accounts(self._telemetry, control.tally, control.receipts, settings.guardrail.policy_of),
+            shadows=control.shadows(self._classifier.encode, settings.router.shadow_forbidden),
         )
 
     def _readiness(self) -> Readiness:

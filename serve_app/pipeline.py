@@ -23,6 +23,7 @@ from serve_app.ports import Classifier
 from serve_app.prompt import Rooms, fitted
 from serve_app.registry.entry import ModelEntry
 from serve_app.retrieval import Retrieval
+from serve_app.rollout.shadow import Shadows
 from serve_app.routing.attempts import Attempts, Begun
 from serve_app.routing.router import Router
 from serve_app.settings import ClassifierSettings
@@ -52,6 +53,7 @@ class Pipeline:
     attempts: Attempts
     engines: Engines
     accounts: Accounts
+    shadows: Shadows
 
     async def answer(self, turn: Turn) -> Events:
         """One Started when the engine's first event is there, then deltas, then Finished.
@@ -62,7 +64,8 @@ class Pipeline:
         self.router.check(turn.model)
         with self.admission.reserve(turn.caller), self.accounts.open(turn, watch) as account:
             try:
-                begun = await self._begin(turn, account)
+                read = await self._read(turn, watch)
+                begun = await self._begin(read, account)
             except ContentFiltered as refusal:
                 self.telemetry.refused.labels(refusal.policy).inc()
                 if refusal.safe_message is None:
@@ -78,21 +81,21 @@ class Pipeline:
                 yield account.took(begun.first)
                 async for event in events:
                     yield account.took(event)
+            self._shadow(read, begun.entry, account)
 
     @property
     def telemetry(self) -> Telemetry:
         return self.accounts.telemetry
 
-    async def _begin(self, turn: Turn, account: Account) -> Begun:
+    async def _begin(self, read: "Read", account: Account) -> Begun:
         """The answer's first event, from the first candidate that has one."""
-        read = await self._read(turn, account.watch)
         route = account.route = self.router.route(read.turn, read.signals)
 
         def ask(entry: ModelEntry) -> Events:
             return self._ask(read, entry, account)
 
         with account.watch.stage("engine"):
-            return await self.attempts.begin(route, turn.expires_at, ask, account.attempts)
+            return await self.attempts.begin(route, read.turn.expires_at, ask, account.attempts)
 
     async def _read(self, turn: Turn, watch: Stopwatch) -> "Read":
         """All that has to be known of a turn before it is decided who answers it."""
@@ -113,6 +116,15 @@ class Pipeline:
         async with aclosing(admitted.citations.annotated(screened)) as events:
             async for event in events:
                 yield event
+
+    def _shadow(self, read: "Read", answered: ModelEntry, account: Account) -> None:
+        """Sends a sample of what was answered to a new version too; its caller has all of the answer by now."""
+        candidate = self.shadows.candidate(read.turn, answered)
+        if candidate is None:
+            return
+        unkept = replace(read, turn=replace(read.turn, session=""))  # no second version writes into the conversation
+        aside = Account(unkept.turn, Stopwatch())
+        self.shadows.send(candidate, account.observation.text, lambda entry: self._ask(unkept, entry, aside))
 
     async def _admitted(self, read: "Read", entry: ModelEntry) -> Admitted:
         found = {passage.key: passage for passage in read.turn.passages}

@@ -24,6 +24,7 @@ from serve_app.ports import ANY, Query
 from serve_app.prompt import Rooms
 from serve_app.registry.declared import declared
 from serve_app.retrieval import Retrieval
+from serve_app.rollout.shadow import Shadows
 from serve_app.routing.attempts import Attempts
 from serve_app.routing.receipt_log import MemoryReceipts
 from serve_app.routing.router import Router
@@ -155,6 +156,7 @@ def pipeline(given: GatewaySettings | None = None, **parts: Any) -> Pipeline:
     screener = parts.pop("screener", OpenScreener())
     classifier = parts.pop("classifier", HashClassifier())
     snapshot = parts.pop("snapshot", declared(chosen.models, chosen.registry.environment))
+    environment, tally = chosen.registry.environment, parts.pop("tally", MemoryTally())
     return Pipeline(
         **{
             "admission": Admission.from_settings(chosen.keys),
@@ -164,11 +166,12 @@ def pipeline(given: GatewaySettings | None = None, **parts: Any) -> Pipeline:
             "classifier": classifier,
             "classifier_settings": chosen.classifier,
             "retrieval": Retrieval(retriever, chosen.retriever),
-            "router": Router(lambda: snapshot, chosen.registry.environment, chosen.router),
+            "router": Router(lambda: snapshot, environment, chosen.router),
             "rooms": Rooms(chosen.retriever, {}),
             "attempts": Attempts(),
             "engines": Engines(lambda entry: engine),
-            "accounts": Accounts(Telemetry(), MemoryTally(), MemoryReceipts(), chosen.guardrail.policy_of),
+            "accounts": Accounts(Telemetry(), tally, MemoryReceipts(), chosen.guardrail.policy_of),
+            "shadows": Shadows(lambda: snapshot, environment, chosen.router.shadow_forbidden, tally),
             **parts,
         }
     )
