@@ -7,7 +7,7 @@ import typer
 
 from serve_app.cli.admin import confirmed
 from serve_app.cli.registry_tables import differences, percent, shares
-from serve_app.registry.changes import known_entry
+from serve_app.registry.changes import known_entry, source_after
 from serve_app.registry.entry import Key, ModelEntry
 from serve_app.registry.plain import plain
 from serve_app.registry.registration import Registration
@@ -33,7 +33,7 @@ def ask_to_register(asked: Registration, versions: Versions, check: bool, yes: b
 
 
 def _ask_to_change(stood: ModelEntry, wanted: ModelEntry, yes: bool) -> None:
-    changed = differences(plain(stood), plain(wanted))
+    changed = differences(plain(stood), plain(replace(wanted, source=source_after(stood, wanted))))
     if not changed:
         return
     if not yes:

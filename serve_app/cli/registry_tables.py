@@ -14,6 +14,8 @@ from serve_app.rollout.rollout import Rollout
 
 COLOURS = {"enabled": "green", "registered": "yellow", "disabled": "dim", "failed": "red"}
 TIMES = ("created_at", "updated_at")
+UNTOLD = (*TIMES, "started_at", "step_started_at", "ended_at", "figures")
+"""Of a change: when it was stands beside it, and figures are for JSON."""
 
 
 def shares(entries: Iterable[ModelEntry]) -> dict[Key, float]:
@@ -88,7 +90,7 @@ def differences(before: Mapping[str, Any] | None, after: Mapping[str, Any] | Non
     if before is None:
         told = [name for name in ("endpoint", "status", "weight", "to_version", "steps") if name in after]
         return [f"{name.replace('_', ' ')} {text(after[name])}" for name in told]
-    changed = [name for name, value in after.items() if name not in TIMES and before.get(name) != value]
+    changed = [name for name, value in after.items() if name not in UNTOLD and before.get(name) != value]
     return [f"{name.replace('_', ' ')} {text(before.get(name))} -> {text(after[name])}" for name in changed]
 
 

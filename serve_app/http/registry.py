@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from serve_app.http.files import Authenticate, NamedFaults
 from serve_app.http.operators import operator
-from serve_app.http.registry_wire import EntryChange, RegistrationBody, Why, audit_object, entry_object
+from serve_app.http.registry_wire import EntryChange, RegistrationBody, Wanted, Why, audit_object, entry_object
 from serve_app.http.requests import read
 from serve_app.http.schema import body_schema
 from serve_app.registry.entry import Environment, Key, ModelEntry
@@ -21,7 +21,7 @@ MAX_BODY_BYTES = 2**20
 def registry_router(operations: RegistryOperations, authenticate: Authenticate) -> APIRouter:
     """Model names have slashes in them: they travel in the query or the body."""
     router = APIRouter(prefix="/v1/registry", tags=["registry"], route_class=NamedFaults)
-    Operator = Annotated[Caller, Depends(operator(authenticate, "changes of the registry"))]
+    Operator = Annotated[Caller, Depends(operator(authenticate, "operations on the registry"))]
     _add_changes(router, operations, Operator)
     _add_listings(router, operations, Operator)
     return router
@@ -65,7 +65,7 @@ async def _changed(operations: RegistryOperations, asked: EntryChange, who: str)
 
 def _add_listings(router: APIRouter, operations: RegistryOperations, Operator: Any) -> None:
     @router.get("/models")
-    async def models(_: Operator, model: str = "", environment: Environment | None = None) -> dict[str, Any]:
+    async def models(_: Operator, model: Wanted = "", environment: Environment | None = None) -> dict[str, Any]:
         """All versions, or those of a model or an environment."""
         found = await operations.entries(model=model, environment=environment or "")
         return {"object": "list", "data": [entry_object(entry) for entry in found]}
@@ -73,7 +73,7 @@ def _add_listings(router: APIRouter, operations: RegistryOperations, Operator: A
     @router.get("/history")
     async def history(
         _: Operator,
-        model: str = "",
+        model: Wanted = "",
         environment: Environment | None = None,
         limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     ) -> dict[str, Any]:

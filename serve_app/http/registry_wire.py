@@ -11,8 +11,12 @@ from serve_app.registry.registration import Registration
 from serve_app.registry.snapshot import Audit
 from serve_app.section import Section
 
-Why = Annotated[str, Field(max_length=2_000)]
+NO_NUL = r"^[^\x00]*$"
+"""PostgreSQL holds no such character."""
+Why = Annotated[str, Field(max_length=2_000, pattern=NO_NUL)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Wanted = Annotated[str, Field(max_length=200, pattern=NO_NUL)]
+"""Of a listing; empty for all."""
 
 
 class RegistrationBody(Registration):

@@ -29,7 +29,7 @@ def register(asked: Registration, checked: Checked | None, *, who: str, why: str
         if stood is None and asked.capabilities is None:
             entry = replace(entry, capabilities=CAPABILITIES_OF[entry.engine])
         status: Status = "enabled" if checked else "registered" if moved(stood, entry) else entry.status
-        entry = replace(entry, status=status, source=_source(stood, entry))
+        entry = replace(entry, status=status, source=source_after(stood, entry))
         weight = asked.weight if asked.weight is not None else _weight(snapshot, entry)
         return _changed("register", snapshot, replace(entry, weight=weight), who, why, checked)
 
@@ -103,7 +103,7 @@ def _weight(snapshot: Snapshot, entry: ModelEntry) -> int:
     return ALL if is_first and not entry.weight else entry.weight
 
 
-def _source(stood: ModelEntry | None, entry: ModelEntry) -> Source:
+def source_after(stood: ModelEntry | None, entry: ModelEntry) -> Source:
     """An operator's word stands over the config's, but for weight and status, of which the config says nothing."""
     if stood and stood.source == "config" and replace(entry, status=stood.status, weight=stood.weight) == stood:
         return "config"

@@ -23,6 +23,7 @@ from serve_app.errors import InvalidRequest, Unauthenticated
 from serve_app.http import errors
 from serve_app.http.registry import registry_router
 from serve_app.http.rollouts import rollouts_router
+from serve_app.registry.adopt import adopt
 from serve_app.registry.entry import ModelEntry
 from serve_app.registry.operations import CheckResult
 from serve_app.registry.registry import Registry
@@ -249,6 +250,23 @@ class TestAsking:
         assert entries(place)[0]["endpoint"] == "serve://llama"
         done(place, "register", *LLAMA, "--no-check")
 
+    def test_before_a_model_of_the_config_becomes_the_operators(self, place: dict[str, str], database: str) -> None:
+        declared = ModelEntry(
+            model="meta/llama",
+            version="1",
+            environment="development",
+            endpoint="serve://llama",
+            engine="vllm",
+            status="enabled",
+            weight=100,
+            source="config",
+        )
+        asyncio.run(DatabaseRegistryStore(database).change(adopt([declared], "development", who="gateway")))
+        said = refused(place, "register", *NAMED, "--owner", "team-a", "--no-check")
+        assert said.splitlines()[:-1] == ["  owner - -> team-a", "  source config -> operator"]
+        weight = refused(place, "register", *NAMED, "--weight", "5", "--no-check")
+        assert weight.splitlines()[:-1] == ["  weight 100 -> 5"]
+
     def test_before_a_new_version_takes_requests_from_others(self, service: dict[str, str]) -> None:
         done(service, "register", *LLAMA)
         said = refused(service, "register", *SECOND, "--weight", "25")
@@ -357,6 +375,17 @@ class TestReachingIt:
             said = refused({"MANTA_URL": address}, "list")
             assert said == f"{address} answered 200 and no JSON: is it Manta?"
             assert refused({"MANTA_URL": address}, "history") == f"{address} answered 404"
+
+    def test_json_that_is_not_mantas_is_told(self) -> None:
+        app = FastAPI()
+
+        @app.get("/v1/registry/models")
+        async def models() -> dict[str, Any]:
+            return {"object": "list", "data": [{"id": "gpt"}]}
+
+        with served(app) as address:
+            said = refused({"MANTA_URL": address}, "list")
+            assert said == f"{address} answers in a shape that is not known here: is it Manta?"
 
     def test_a_database_that_is_none_or_of_another_version_is_told(self, tmp_path: Path) -> None:
         database = {"DATABASE_URL": f"sqlite:///{tmp_path}/registry.db"}

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from serve_app.adapters.memory_registry import MemoryRegistryStore
@@ -16,6 +18,7 @@ from serve_app.http.app import create_app
 from serve_app.http.registry import registry_router
 from serve_app.registry.entry import ModelEntry
 from serve_app.registry.operations import CheckResult
+from serve_app.registry.registration import Registration
 from serve_app.registry.registry import Registry
 from serve_app.turn import Caller
 from tests import builders
@@ -207,6 +210,7 @@ def test_only_operators_may_look_and_change(client: TestClient, method: str, pat
         ({"capabilities": ["flying"]}, "capabilities.0: Input should be 'tools', 'json', 'vision' or 'embeddings'"),
         ({"owner": "a\tb"}, "owner: must be printable characters"),
         ({"first_event_deadline_s": 0}, "first_event_deadline_s: Input should be greater than 0"),
+        ({"why": "a\0b"}, "why: String should match pattern"),
         ({"colour": "red"}, "colour: Extra inputs are not permitted"),
         ({"weight": 0}, "weight: no enabled version of meta/llama in development would have a weight above 0"),
     ],
@@ -214,6 +218,26 @@ def test_only_operators_may_look_and_change(client: TestClient, method: str, pat
 def test_what_cannot_be_is_refused_by_its_field(client: TestClient, said: dict[str, Any], sentence: str) -> None:
     assert sentence in message(client.post("/v1/registry/models", json=LLAMA | said), 400)
     assert client.get("/v1/registry/history").json()["data"] == []
+
+
+JSON = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=30)
+)
+VALUES = (
+    JSON
+    | st.lists(JSON, max_size=3)
+    | st.sampled_from(["serve://a", "http://a", "vllm", "openai", "redacted", "tools"])
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(st.sampled_from([*Registration.model_fields, "status", "check", "why", "x"]), VALUES, max_size=8)
+)
+def test_whatever_is_sent_is_taken_or_refused_by_its_field(client: TestClient, said: dict[str, Any]) -> None:
+    for method, body in (("POST", LLAMA | said), ("POST", said), ("PATCH", said)):
+        response = client.request(method, "/v1/registry/models", json=body)
+        assert response.status_code in (200, 201, 400, 404), response.text
 
 
 def test_nothing_and_too_much_is_no_number(client: TestClient) -> None:
