@@ -23,6 +23,7 @@ from serve_app.cli.search import search
 from serve_app.cli.serve import serve
 from serve_app.cli.stores import stores_app
 from serve_app.cli.triton import triton
+from serve_app.cli.validate import validate
 
 app = typer.Typer(
     help="A self-hosted LLM service on Ray.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -37,6 +38,7 @@ app.command()(redact)
 app.command()(redteam)
 app.command()(purge)
 app.command()(migrate)
+app.command()(validate)
 app.command()(triton)
 app.add_typer(eval_app, name="eval", help="Measure the running service.")
 app.add_typer(stores_app, name="stores", help="List, show and delete vector stores.")
