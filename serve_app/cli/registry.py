@@ -31,7 +31,7 @@ def register(
     model: Model,
     version: Version,
     environment: In = "development",
-    endpoint: Annotated[str | None, typer.Option(help="serve://APPLICATION, or http(s)://HOST[:PORT][/PATH].")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="serve://APPLICATION, or http(s)://HOST:PORT/PATH.")] = None,
     weight: Weight = None,
     engine: Annotated[EngineKind | None, typer.Option(help="How it is spoken to, where it does not say.")] = None,
     served_name: Annotated[str | None, typer.Option(help="What the endpoint calls the model.")] = None,

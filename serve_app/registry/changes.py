@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from serve_app.errors import InvalidRequest
+from serve_app.errors import Conflict, InvalidRequest
 from serve_app.registry.checked import Checked, found_out, moved, refuse_elsewhere
 from serve_app.registry.entry import CAPABILITIES_OF, Key, ModelEntry, Source, Status
 from serve_app.registry.registration import Registration, is_http
@@ -68,10 +68,15 @@ def weigh(key: Key, weight: int, *, who: str, why: str = "") -> Decide:
 
 
 def deregister(key: Key, *, who: str, why: str = "") -> Decide:
-    """Out of the registry; its history stays."""
+    """Out of the registry; its history stays. What stands in a gateway's config would only come back."""
 
     def decide(snapshot: Snapshot) -> Change:
         stood = known_entry(snapshot, key)
+        if stood.source == "config":
+            raise Conflict(
+                f"model: {stood.name} stands in the config of the gateway of {stood.environment}; take it out there, or "
+                "disable it here"
+            ).at("model")
         refuse_no_weight(snapshot, stood, None)
         refuse_against_rollout(snapshot, stood, None)
         return Change(action="deregister", who=who, why=why, removed=(key,))

@@ -40,7 +40,7 @@ class LiveCopy:
     on_change: list[Callable[[Snapshot], None]] = field(default_factory=list)
     """Told what is shown whenever that is something else than before."""
     _read: Snapshot = field(init=False)
-    _read_at: float | None = field(init=False, default=None)
+    _read_at: float | None = field(init=False)
     _shown: Snapshot = field(init=False)
     _assumed: tuple[Change, ...] = field(init=False, default=())
     _trouble: type[RegistryUnavailable] | None = field(init=False, default=None)
@@ -51,11 +51,8 @@ class LiveCopy:
 
     def __post_init__(self) -> None:
         kept = DiskCopy(self.path).read() if self.store else None
-        self._read = self.declared
-        if kept:
-            last, self._read_at = kept
-            self._read = _with(last, self._adoption(last), self.now())
-        self._shown = self._read
+        self._read, self._read_at = kept or (Snapshot(), None)
+        self._shown = self._as_declared()
 
     @property
     def snapshot(self) -> Snapshot:
@@ -131,8 +128,14 @@ class LiveCopy:
     def _adoption(self, snapshot: Snapshot) -> Change:
         return adopt(self.declared.entries, self.environment, who=GATEWAY)(snapshot)
 
+    def _as_declared(self) -> Snapshot:
+        """What was read, as this gateway's config has it: while an upgrade has two clusters on one database, the one
+        that was there first has other applications than the new one's config put in."""
+        change = self._adoption(self._read)
+        return self._read if change.is_empty else _with(self._read, change, self.now())
+
     def _show(self) -> None:
-        shown = self._read
+        shown = self._as_declared()
         for change in self._assumed:
             shown = _with(shown, change, self.now())
         if shown == self._shown:

@@ -233,6 +233,12 @@ def test_a_version_is_taken_out() -> None:
     assert [one.version for one in snapshot.entries] == ["1"]
 
 
+def test_a_version_of_the_config_is_taken_out_there() -> None:
+    with pytest.raises(Conflict, match="llama@1 stands in the config of the gateway of development; take it out there"):
+        deregister(key(), who="ann")(holding(declared()))
+    assert after(adopted(holding(declared())), deregister(key(), who="ann")).entries == ()
+
+
 @pytest.mark.parametrize("weight", [-1, 101])
 def test_a_weight_outside_its_bounds_is_refused(weight: int) -> None:
     with pytest.raises(InvalidRequest, match=f"weight: {weight} is outside 0 to 100"):

@@ -407,3 +407,10 @@ class TestUpgrading:
 
     def test_without_a_database_it_says_how_to_name_one(self) -> None:
         assert refused({}, "upgrade").startswith("database: say which")
+
+
+@pytest.mark.parametrize(
+    "command", ["register", "deregister", "enable", "disable", "list", "show", "history", "upgrade"]
+)
+def test_every_command_says_what_it_takes(command: str) -> None:
+    assert "--database" in done({"COLUMNS": "80"}, command, "--help")

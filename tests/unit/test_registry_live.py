@@ -171,6 +171,27 @@ async def test_a_change_is_told_once(store: MemoryRegistryStore, path: Path) -> 
     assert told == [1, 2]
 
 
+async def test_an_old_gateway_goes_on_with_its_own_config_beside_a_new_one(
+    store: MemoryRegistryStore, tmp_path: Path
+) -> None:
+    moved = entry(source="config", endpoint="serve://llama-new")
+    renamed = entry("2", source="config", endpoint="serve://llama-2")
+    async with running(store, tmp_path / "old.json") as old:
+        await old.until(lambda copy: not copy.is_stale)
+        await store.change(weigh(("llama", "1", "development"), 60, who="ann"))
+        for config in (moved, renamed):
+            async with running(store, tmp_path / f"{config.version}.json", declared=Snapshot(entries=(config,))) as new:
+                await new.until(lambda copy: not copy.is_stale)
+                assert [one for one in new.copy.snapshot.entries if one.is_enabled] == [replace(config, weight=60)]
+                revision = (await store.snapshot()).revision
+                await old.until(lambda copy, revision=revision: copy.snapshot.revision == revision)  # type: ignore[misc]
+                assert [one for one in old.copy.snapshot.entries if one.is_enabled] == [
+                    entry(source="config", weight=60)
+                ]
+        await store.change(put(entry("3", weight=40)))
+        await old.until(lambda copy: weights(copy.snapshot) == {"1": 60, "3": 40})
+
+
 async def test_without_a_store_the_configs_models_are_all(path: Path) -> None:
     DiskCopy(path).write(Snapshot(entries=(entry("9"),)), 1.0)
     copy = LiveCopy(store=None, declared=DECLARED, path=path, cache_s=1, environment="development")
