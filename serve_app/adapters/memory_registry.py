@@ -40,9 +40,9 @@ class MemoryRegistryStore:
     async def change(self, decide: Decide) -> Change:
         self._reach()
         change = decide(self._snapshot)
-        if change.is_empty:
-            return change
         applied = apply(change, self._snapshot, at=self.now(), first_audit=len(self._audit) + 1)
+        if applied.change.is_empty:
+            return applied.change
         self._snapshot = applied.snapshot
         self._audit += applied.audit
         self._rollouts |= {rollout.id: rollout for rollout in applied.change.rollouts}

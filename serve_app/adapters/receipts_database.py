@@ -21,7 +21,7 @@ TRIMMED_SHARE = 20
 class DatabaseReceipts:
     """Raises RegistryUnavailable. Two requests that came with the same id have a receipt each."""
 
-    url: str
+    url: str = field(repr=False)
     keep: int
     """The newest so many stay, over all ingress replicas."""
     _database: Database = field(init=False)

@@ -28,7 +28,7 @@ class Database:
     One that is empty gets its tables at the first call; one whose tables go later is not begun anew.
     """
 
-    url: str
+    url: str = field(repr=False)
     versions: Path = SHIPPED
     _backend: Backend = field(init=False)
     _engine: AsyncEngine = field(init=False)

@@ -37,7 +37,7 @@ class DatabaseRegistryStore:
     that was lost: the next snapshot says.
     """
 
-    url: str
+    url: str = field(repr=False)
     """As people write it: `sqlite:///var/registry.db`, `postgresql://user:password@host/database`."""
     versions: Path = SHIPPED
     _database: Database = field(init=False)
@@ -61,12 +61,11 @@ class DatabaseRegistryStore:
         async with self._database.writing() as connection:
             before = await _read(connection, await self._database.revision(connection, lock=True))
             change = decide(before)
-            if change.is_empty:
-                return change
             last = await connection.scalar(select(func.max(AUDIT.c.id))) or 0
             applied = apply(change, before, at=time.time(), first_audit=last + 1)
-            await _write(connection, applied)
-            await self._database.announce(connection, applied.snapshot.revision)
+            if not applied.change.is_empty:
+                await _write(connection, applied)
+                await self._database.announce(connection, applied.snapshot.revision)
             return applied.change
 
     async def history(self, *, model: str = "", environment: str = "", limit: int = 100) -> tuple[Audit, ...]:

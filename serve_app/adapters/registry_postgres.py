@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -27,7 +27,7 @@ LIBPQ_ONLY = {"channel_binding", "connect_timeout", "keepalives", "gssencmode"}
 
 @dataclass(frozen=True)
 class PostgresServer:
-    url: str
+    url: str = field(repr=False)
     """As libpq reads it, `postgresql://...`."""
     longest_call_s: ClassVar[float] = LONGEST_CALL_S
     reading: ClassVar[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}

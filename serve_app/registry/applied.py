@@ -16,7 +16,8 @@ class Applied:
     snapshot: Snapshot
     """The registry afterwards, a revision later."""
     change: Change
-    """As it is written: each key and id once, entries with their times, nothing removed that was not there."""
+    """As it is written: each key and id once, entries with their times, and removed only what was there and is not put.
+    Where that leaves nothing, nothing is written."""
     audit: tuple[Audit, ...]
 
 
@@ -27,10 +28,11 @@ def apply(change: Change, snapshot: Snapshot, *, at: float, first_audit: int) ->
     """
     stood = {entry.key: entry for entry in snapshot.entries}
     running = {rollout.id: rollout for rollout in snapshot.rollouts}
+    put = {entry.key: entry for entry in change.put}
     written = replace(
         change,
-        put=tuple(_timed(entry, stood.get(key), at) for key, entry in {e.key: e for e in change.put}.items()),
-        removed=tuple(key for key in dict.fromkeys(change.removed) if key in stood),
+        put=tuple(_timed(entry, stood.get(key), at) for key, entry in put.items()),
+        removed=tuple(key for key in dict.fromkeys(change.removed) if key in stood and key not in put),
         rollouts=tuple({rollout.id: rollout for rollout in change.rollouts}.values()),
     )
     entries = {key: entry for key, entry in stood.items() if key not in written.removed}
@@ -56,7 +58,7 @@ def _steps(
 ) -> Iterator[Step]:
     """Before and after of everything that is touched."""
     yield from ((stood[key], None) for key in change.removed)
-    yield from ((None if entry.key in change.removed else stood.get(entry.key), entry) for entry in change.put)
+    yield from ((stood.get(entry.key), entry) for entry in change.put)
     yield from ((running.get(rollout.id), rollout) for rollout in change.rollouts)
 
 

@@ -4,7 +4,8 @@ import asyncio
 import shutil
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,11 @@ async def test_a_database_that_cannot_be_reached_is_said_without_the_password(ur
     with pytest.raises(RegistryUnavailable, match=said) as refused:
         await DatabaseRegistryStore(url).snapshot()
     assert "se/cret" not in str(refused.value) and "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kept_there", [DatabaseRegistryStore, partial(DatabaseReceipts, keep=10)])
+def test_nothing_that_is_printed_holds_the_password(kept_there: Callable[[str], object]) -> None:
+    assert "secret" not in repr(kept_there("postgresql://ann:secret@127.0.0.1/registry"))
 
 
 @pytest.mark.parametrize("options", ["?sslmode=disable&connect_timeout=3&channel_binding=prefer", "?ssl=disable"])

@@ -117,6 +117,16 @@ async def test_what_is_removed_is_gone_but_for_its_history(store: RegistryStore)
     assert last.before is not None and last.before["endpoint"] == "serve://chat"
 
 
+async def test_what_is_named_twice_is_written_once(store: RegistryStore) -> None:
+    await store.change(registering(entry()))
+    twice = (entry(weight=1), entry(weight=2))
+    gone = (entry().key, entry().key)
+    change = await store.change(lambda _: Change(action="register", who="ann", put=twice, removed=gone))
+    assert (change.put, change.removed) == ((entry(weight=2),), ())
+    assert (await store.snapshot()).entries == (entry(weight=2),)
+    assert [row.id for row in await store.history()] == [2, 1]
+
+
 async def test_every_entry_of_a_change_is_an_audit_row(store: RegistryStore) -> None:
     await store.change(registering(entry(), entry(version="2"), who="ann", why="first"))
     await store.change(
@@ -144,6 +154,7 @@ async def test_history_is_narrowed_and_cut(store: RegistryStore) -> None:
 
 async def test_an_empty_change_writes_nothing(store: RegistryStore) -> None:
     assert (await store.change(lambda _: Change(action="adopt", who="manta"))).is_empty
+    assert (await store.change(lambda _: Change(action="deregister", who="ann", removed=(entry().key,)))).is_empty
     assert (await store.snapshot(), await store.history()) == (Snapshot(), ())
 
 
