@@ -10,6 +10,7 @@ from serve_app.cli.admin import DatabaseUrl, Output, Reached, Why, Yes, carried_
 from serve_app.cli.registry_questions import ask_to_deregister, ask_to_disable, ask_to_register
 from serve_app.cli.registry_reading import history, list_versions, show, upgrade
 from serve_app.cli.registry_tables import details, percent, shares
+from serve_app.cli.rollout_places import place_of
 from serve_app.http.requests import invalid
 from serve_app.registry.entry import Egress, EngineKind, Environment, Key, ModelEntry
 from serve_app.registry.registration import Registration
@@ -19,6 +20,7 @@ registry_app = typer.Typer(no_args_is_help=True)
 Model = Annotated[str, typer.Option(help="What callers ask for.")]
 Version = Annotated[str, typer.Option()]
 In = Annotated[Environment, typer.Option()]
+Where = Annotated[Environment | None, typer.Option(help="Where it is registered, if in several.")]
 Check = Annotated[bool, typer.Option("--check/--no-check", help="Ask the endpoint first, with one tiny completion.")]
 Weight = Annotated[int | None, typer.Option(help="0 to 100, beside the weights of the model's other versions.")]
 Text = Annotated[str | None, typer.Option()]
@@ -73,6 +75,12 @@ def registration(options: Mapping[str, Any]) -> Registration:
         raise invalid(exc) from exc
 
 
+async def key_of(there: Reached, model: str, version: str, environment: str | None) -> Key:
+    """Of a version that is registered. Raises where it is so in several environments and none was said."""
+    place = await place_of(there, model, environment, to_version=version)
+    return model, version, place.environment
+
+
 def tell(entry: ModelEntry, versions: Versions, output: str) -> None:
     """What has become of it, among the versions of its model."""
     if output == "json":
@@ -89,7 +97,7 @@ def tell(entry: ModelEntry, versions: Versions, output: str) -> None:
 def enable(
     model: Model,
     version: Version,
-    environment: In = "development",
+    environment: Where = None,
     weight: Weight = None,
     check: Check = True,
     why: Why = "",
@@ -99,9 +107,9 @@ def enable(
     """Let a version take requests, by its weight."""
 
     async def work(there: Reached) -> tuple[ModelEntry, Versions]:
-        key: Key = (model, version, environment)
+        key = await key_of(there, model, version, environment)
         entry = await there.registry.enable(key, weight=weight, check=check, who=there.who, why=why)
-        return entry, await there.registry.entries(model=model, environment=environment)
+        return entry, await there.registry.entries(model=model, environment=entry.environment)
 
     tell(*carried_out(work, database), output)
 
@@ -110,7 +118,7 @@ def enable(
 def disable(
     model: Model,
     version: Version,
-    environment: In = "development",
+    environment: Where = None,
     why: Why = "",
     yes: Yes = False,
     output: Output = "table",
@@ -119,10 +127,10 @@ def disable(
     """Send a version no more requests; those under way end as they would have."""
 
     async def work(there: Reached) -> tuple[ModelEntry, Versions]:
-        key: Key = (model, version, environment)
-        ask_to_disable(key, await there.registry.entries(model=model, environment=environment), yes)
+        key = await key_of(there, model, version, environment)
+        ask_to_disable(key, await there.registry.entries(), yes)
         entry = await there.registry.disable(key, who=there.who, why=why)
-        return entry, await there.registry.entries(model=model, environment=environment)
+        return entry, await there.registry.entries(model=model, environment=entry.environment)
 
     tell(*carried_out(work, database), output)
 
@@ -131,24 +139,25 @@ def disable(
 def deregister(
     model: Model,
     version: Version,
-    environment: In = "development",
+    environment: Where = None,
     why: Why = "",
     yes: Yes = False,
     output: Output = "table",
     database: DatabaseUrl = None,
 ) -> None:
     """Take a version out of the registry; its history stays."""
-    key: Key = (model, version, environment)
 
-    async def work(there: Reached) -> None:
+    async def work(there: Reached) -> Key:
+        key = await key_of(there, model, version, environment)
         ask_to_deregister(key, await there.registry.entries(), yes)
         await there.registry.deregister(key, who=there.who, why=why)
+        return key
 
-    carried_out(work, database)
+    *_, place = carried_out(work, database)
     if output == "json":
-        documented({"model": model, "version": version, "environment": environment, "deregistered": True})
+        documented({"model": model, "version": version, "environment": place, "deregistered": True})
     else:
-        typer.echo(f"{model}@{version} in {environment}: taken out")
+        typer.echo(f"{model}@{version} in {place}: taken out")
 
 
 registry_app.command("list")(list_versions)

@@ -74,8 +74,8 @@ def deregister(key: Key, *, who: str, why: str = "") -> Decide:
         stood = known_entry(snapshot, key)
         if stood.source == "config":
             raise Conflict(
-                f"model: {stood.name} stands in the config of the gateway of {stood.environment}; take it out there, or "
-                "disable it here"
+                f"model: {stood.name} stands in the config of the gateway of {stood.environment}; "
+                "take it out there, or disable it here"
             ).at("model")
         refuse_no_weight(snapshot, stood, None)
         refuse_against_rollout(snapshot, stood, None)

@@ -209,6 +209,15 @@ def test_what_is_not_there_names_what_is(place: dict[str, str]) -> None:
         assert unknown == "version: meta/llama has no version '9' in development; there are: 1"
 
 
+def test_an_environment_need_only_be_said_where_there_are_several(place: dict[str, str]) -> None:
+    done(place, "register", *LLAMA, "--environment", "production", *UNCHECKED)
+    assert "meta/llama@1 in production: enabled" in done(place, "enable", *NAMED, "--no-check")
+    done(place, "register", *LLAMA, "--environment", "staging", *UNCHECKED)
+    several = "environment: meta/llama is registered in production and staging; say which with --environment"
+    assert refused(place, "disable", *NAMED, "--yes") == several
+    assert "production: disabled" in done(place, "disable", *NAMED, "--environment", "production", "--yes")
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
