@@ -8,7 +8,7 @@ from serve_app.cli.remote_rollouts import site_of
 from serve_app.deployed.cluster import Cluster, RayService
 from serve_app.deployed.disagreements import Picture
 from serve_app.deployed.gateway import Gateway
-from serve_app.errors import Forbidden, NotFound, Unavailable
+from serve_app.errors import Forbidden, InvalidRequest, NotFound, Unavailable
 from serve_app.registry.entry import Environment, ModelEntry
 
 Connect = Callable[[], Cluster | None]
@@ -84,8 +84,13 @@ async def _gateway(there: Reached) -> tuple[Gateway | None, list[str]]:
 
 
 def _only_environment(entries: tuple[ModelEntry, ...]) -> str:
-    found = {entry.environment for entry in entries}
-    return found.pop() if len(found) == 1 else "development"
+    """Where no gateway says which it serves."""
+    found = sorted({entry.environment for entry in entries})
+    if len(found) > 1:
+        raise InvalidRequest(
+            f"environment: models are registered in {' and '.join(found)}; say which with --environment"
+        )
+    return found[0] if found else "development"
 
 
 async def rayservices(where: Where) -> tuple[tuple[RayService, ...], list[str]]:

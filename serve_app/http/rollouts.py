@@ -10,6 +10,7 @@ from serve_app.http.operators import operator
 from serve_app.http.requests import read
 from serve_app.http.rollouts_wire import RolloutAction, RolloutStart, rollout_object, standing_object
 from serve_app.http.schema import body_schema
+from serve_app.registry.entry import Environment
 from serve_app.rollout.operations import RolloutOperations
 from serve_app.turn import Caller
 
@@ -22,9 +23,9 @@ def rollouts_router(operations: RolloutOperations, authenticate: Authenticate) -
     Operator = Annotated[Caller, Depends(operator(authenticate, "rollouts"))]
 
     @router.get("", dependencies=[Depends(operator(authenticate, "rollouts"))])
-    async def under_way(model: str = "", environment: str = "") -> dict[str, Any]:
+    async def under_way(model: str = "", environment: Environment | None = None) -> dict[str, Any]:
         """Those under way, with what their gates know."""
-        found = await operations.under_way(model=model, environment=environment)
+        found = await operations.under_way(model=model, environment=environment or "")
         return {"object": "list", "data": [standing_object(one) for one in found]}
 
     @router.post("", status_code=201, openapi_extra=body_schema(RolloutStart))
@@ -43,10 +44,10 @@ def rollouts_router(operations: RolloutOperations, authenticate: Authenticate) -
 
     @router.get("/history", dependencies=[Depends(operator(authenticate, "rollouts"))])
     async def history(
-        model: str = "", environment: str = "", limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+        model: str = "", environment: Environment | None = None, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
     ) -> dict[str, Any]:
         """All rollouts, the newest first."""
-        found = await operations.history(model=model, environment=environment, limit=limit)
+        found = await operations.history(model=model, environment=environment or "", limit=limit)
         return {"object": "list", "data": [rollout_object(one) for one in found]}
 
     return router

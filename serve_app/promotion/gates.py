@@ -94,10 +94,11 @@ class Gates:
             if self.entry.application is None:
                 return "skipped", "straight on the database no gateway is asked; the endpoint test says more"
             return "failed", f"only a gateway sees {self.entry.endpoint}: set MANTA_URL to one of {self.wanted.source}"
-        if gateway.environment != self.wanted.source and self.entry.application:
-            # With one cluster for several environments its applications are seen all the same; circuits are not.
-            gateway = Gateway(environment=self.wanted.source, applications=gateway.applications)
-        faults = _faults(self.snapshot, gateway, self.entry)
+        is_elsewhere = gateway.environment != self.wanted.source
+        faults = list(_faults(self.snapshot, gateway, self.entry))
+        if faults and is_elsewhere:
+            # with one cluster for several environments its applications are seen all the same
+            faults.append(f"asked was a gateway of {gateway.environment}: --from-url names one of {self.wanted.source}")
         return ("failed", "; ".join(faults)) if faults else ("passed", _well(gateway, self.entry))
 
     async def _endpoint(self) -> Verdict:
@@ -129,7 +130,7 @@ def _faults(snapshot: Snapshot, gateway: Gateway, entry: ModelEntry) -> tuple[st
         environment=entry.environment,
         entries=snapshot.versions(entry.model, entry.environment),
         applications=gateway.applications,
-        circuits=gateway.circuits,
+        circuits=gateway.circuits if gateway.environment == entry.environment else {},
     )
     return tuple(entry_faults(picture, entry))
 

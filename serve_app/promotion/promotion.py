@@ -54,7 +54,7 @@ class Promotion:
         return (
             _noted(self, versions),
             Step(name=f"register in {target}", do=lambda: self._register(source, is_first), undo=self._deregister),
-            Step(name=f"endpoint test from {target}", do=self._check),
+            Step(name=f"endpoint test for {target}", do=self._check),
             Step(name=f"enable in {target}", do=self._enable, undo=self._disable),
             *change,
         )
@@ -80,8 +80,9 @@ class Promotion:
         entry = await self.entry()
         if entry is None:
             raise Conflict(f"{self.wanted.model}@{self.wanted.version} was deregistered by someone else meanwhile")
-        checked = await self.target.check(entry)
-        return "; ".join(f"{step}: {seen}" for step, seen in checked.steps.items())
+        gateway, checked = await self.target.gateway(), await self.target.check(entry)
+        seen = "; ".join(f"{step}: {seen}" for step, seen in checked.steps.items())
+        return f"{seen} (asked by {f'a gateway of {gateway.environment}' if gateway else 'this command'})"
 
     async def _enable(self) -> str:
         made = await self.registry.enable(self.key, weight=None, check=False, who=self.who, why=self.why)

@@ -5,7 +5,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from serve_app.errors import Unavailable
+
 T = TypeVar("T")
+
+UNDO_TRIES, UNDO_PAUSE_S = 5, 1.0
+"""While the registry is away: what made a step fail may well keep it from being undone for a moment too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +41,10 @@ class Undone(Exception):
         self.left, self.is_interrupted = left, is_interrupted
 
 
-async def carry_out(steps: Sequence[Step], say: Callable[[Said], None]) -> None:
+Pause = Callable[[float], Awaitable[None]]
+
+
+async def carry_out(steps: Sequence[Step], say: Callable[[Said], None], pause: Pause = asyncio.sleep) -> None:
     """One after the other. Whatever goes wrong in one, it and those before it are undone in reverse order.
 
     Cancelling is acted on between steps and in those that change nothing: a change under way comes to its end, or
@@ -51,18 +59,18 @@ async def carry_out(steps: Sequence[Step], say: Callable[[Said], None]) -> None:
         is_interrupted = isinstance(error, asyncio.CancelledError | KeyboardInterrupt)
         reason = "interrupted" if is_interrupted else str(error) or type(error).__name__
         say(Said(step=begun[-1].name if begun else "", state="failed", words=reason))
-        left = await to_its_end(undo(begun, say), is_final=True)
+        left = await to_its_end(undo(begun, say, pause), is_final=True)
         raise Undone(begun[-1].name if begun else "", reason, left, is_interrupted=is_interrupted) from error
 
 
-async def undo(begun: Sequence[Step], say: Callable[[Said], None]) -> tuple[Said, ...]:
+async def undo(begun: Sequence[Step], say: Callable[[Said], None], pause: Pause) -> tuple[Said, ...]:
     """Those whose undo failed. One that fails does not keep the others from being undone."""
     left = []
     for step in reversed(begun):
         if step.undo is None:
             continue
         try:
-            await step.undo()
+            await _tried(step.undo, pause)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told loudly, and the others are still undone
             said = Said(step=step.name, state="left", words=str(error) or type(error).__name__)
             left.append(said)
@@ -70,6 +78,15 @@ async def undo(begun: Sequence[Step], say: Callable[[Said], None]) -> tuple[Said
             said = Said(step=step.name, state="undone")
         say(said)
     return tuple(left)
+
+
+async def _tried(work: Callable[[], Awaitable[None]], pause: Pause) -> None:
+    for _ in range(UNDO_TRIES - 1):
+        try:
+            return await work()
+        except Unavailable:
+            await pause(UNDO_PAUSE_S)
+    return await work()
 
 
 async def to_its_end(work: Coroutine[Any, Any, T], *, is_final: bool = False) -> T:

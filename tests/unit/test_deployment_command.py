@@ -125,6 +125,15 @@ def test_serves_controller_may_be_away(service: Service) -> None:
     assert "- what runs in Ray Serve is not known: Ray Serve's controller does not answer" in result.output
 
 
+def test_without_a_gateway_the_environment_must_be_plain(service: Service) -> None:
+    service.serve_fails = Unavailable("Ray Serve's controller does not answer")
+    assert run(service).exit_code == 0
+    service.put(entry("1", "production"))
+    result = run(service)
+    assert result.exit_code == 2
+    assert result.output.startswith("environment: models are registered in development and production; say which")
+
+
 def test_another_environment_is_not_compared_with_what_runs_here(service: Service) -> None:
     service.put(entry("5", "production"))
     result = run(service, "--environment", "production")

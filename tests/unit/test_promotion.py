@@ -127,8 +127,12 @@ def promotion(store: MemoryRegistryStore, target: Place | None = None, **changes
 
 async def carried(asked: Promotion) -> list[Said]:
     said: list[Said] = []
-    await carry_out(asked.steps(await asked.snapshot()), said.append)
+    await carry_out(asked.steps(await asked.snapshot()), said.append, pause=at_once)
     return said
+
+
+async def at_once(_: float) -> None:
+    """No pause."""
 
 
 def seen(snapshot: Snapshot) -> tuple[Any, ...]:
@@ -153,7 +157,7 @@ async def test_a_version_comes_into_production_by_a_rollout() -> None:
     assert [(one.step, one.state) for one in said] == [
         ("production as it is", "done"),
         ("register in production", "done"),
-        ("endpoint test from production", "done"),
+        ("endpoint test for production", "done"),
         ("enable in production", "done"),
         ("rollout in production", "done"),
     ]
@@ -219,11 +223,11 @@ async def test_an_endpoint_that_fails_in_production_takes_everything_back() -> N
     before = seen(await store.snapshot())
     said: list[Said] = []
     asked = promotion(store, Place("production", failure=InvalidRequest("endpoint: qwen-2 does not answer")))
-    with pytest.raises(Undone, match="endpoint test from production: endpoint: qwen-2 does not answer"):
-        await carry_out(asked.steps(await asked.snapshot()), said.append)
+    with pytest.raises(Undone, match="endpoint test for production: endpoint: qwen-2 does not answer"):
+        await carry_out(asked.steps(await asked.snapshot()), said.append, at_once)
     assert seen(await store.snapshot()) == before
     assert [(one.step, one.state) for one in said][2:] == [
-        ("endpoint test from production", "failed"),
+        ("endpoint test for production", "failed"),
         ("register in production", "undone"),
         ("production as it is", "undone"),
     ]
@@ -232,15 +236,47 @@ async def test_an_endpoint_that_fails_in_production_takes_everything_back() -> N
 async def test_an_undo_that_fails_is_told_and_the_others_still_go_back() -> None:
     store = await stored(OLD, NEW)
     said: list[Said] = []
-    # calls: register 0, enable 1, start 2 (fails when done), act rollback 3 (fails), disable 4, deregister 5
-    asked = promotion(store, fails_after=frozenset({2}), fails_before=frozenset({3}))
+    # calls: register 0, enable 1, start 2, which fails when it is done, then the rollback that undoes it, five times
+    asked = promotion(store, fails_after=frozenset({2}), fails_before=frozenset(range(3, 8)))
     with pytest.raises(Undone) as caught:
-        await carry_out(asked.steps(await asked.snapshot()), said.append)
+        await carry_out(asked.steps(await asked.snapshot()), said.append, at_once)
     left = {one.step: one.words for one in caught.value.left}
-    assert left["rollout in production"] == "call 3 told to fail"
+    assert left["rollout in production"] == "call 7 told to fail"
     assert "end it first with" in left["enable in production"]
     assert "production is not as it was before" in left["production as it is"]
     assert [one for one in said if one.state == "left"] == list(caught.value.left)
+
+
+@given(st.booleans(), st.booleans(), st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
+def test_what_is_left_is_told_and_only_that(
+    is_first: bool, at_once_: bool, before_effect: set[int], after_effect: set[int]
+) -> None:
+    """Whichever calls fail, those that undo among them: either all is as it was, or it is said that it is not."""
+
+    async def run() -> None:
+        store = await stored(NEW) if is_first else await stored(OLD, NEW)
+        before = seen(await store.snapshot())
+        faults = {"fails_before": frozenset(before_effect), "fails_after": frozenset(after_effect)}
+        try:
+            await carried(promotion(store, at_once=at_once_, **faults))
+        except Undone as undone:
+            assert (seen(await store.snapshot()) == before) or undone.left
+        else:
+            made = (await store.snapshot()).find(("qwen", "2", "production"))
+            assert made is not None
+            assert made.is_enabled
+
+    asyncio.run(run())
+
+
+async def test_a_registry_that_was_away_for_a_moment_is_asked_again() -> None:
+    store = await stored(OLD, NEW)
+    before = seen(await store.snapshot())
+    asked = promotion(store, fails_after=frozenset({2}), fails_before=frozenset({3, 4, 6}))
+    with pytest.raises(Undone) as caught:
+        await carried(asked)
+    assert caught.value.left == ()
+    assert seen(await store.snapshot()) == before
 
 
 async def test_a_change_by_someone_else_is_not_undone_but_told() -> None:
@@ -250,7 +286,7 @@ async def test_a_change_by_someone_else_is_not_undone_but_told() -> None:
     other = replace(OLD, weight=50)
     await store.change(lambda _: Change(action="weigh", who="bob", put=(other,)))
     with pytest.raises(Undone) as caught:
-        await carry_out(steps, lambda _: None)
+        await carry_out(steps, lambda _: None, at_once)
     [left] = caught.value.left
     assert "manta registry history --model qwen --environment production" in left.words
     assert (await store.snapshot()).find(OLD.key) == other
@@ -264,7 +300,7 @@ async def test_a_rollout_of_someone_else_is_left_alone() -> None:
     rollouts = StoredRollouts(store)
     await rollouts.start(Plan(model="qwen", environment="production", to_version="3"), who="bob", why="")
     with pytest.raises(Undone):
-        await carry_out(steps, lambda _: None)
+        await carry_out(steps, lambda _: None, at_once)
     [under_way] = (await store.snapshot()).rollouts
     assert (under_way.to_version, under_way.state) == ("3", "running")
 
@@ -282,7 +318,7 @@ async def interrupted_at(steps: Sequence[Any], number: int) -> Undone:
         if len(said) == number:
             reached.set()
 
-    task = asyncio.create_task(carry_out(steps, say))
+    task = asyncio.create_task(carry_out(steps, say, at_once))
     await reached.wait()
     task.cancel()
     task.cancel()
@@ -312,7 +348,7 @@ async def test_an_interruption_does_not_wait_for_an_endpoint() -> None:
     store = await stored(OLD, NEW)
     before = seen(await store.snapshot())
     asked = promotion(store, Hanging("production"))
-    task = asyncio.create_task(carry_out(asked.steps(await asked.snapshot()), lambda _: None))
+    task = asyncio.create_task(carry_out(asked.steps(await asked.snapshot()), lambda _: None, at_once))
     await reached.wait()
     task.cancel()
     with pytest.raises(Undone):
@@ -331,7 +367,7 @@ async def test_an_undo_comes_to_its_end_though_it_is_interrupted_again() -> None
         await gone_on.wait()
         undone.append("slow")
 
-    task = asyncio.create_task(carry_out([Step(name="one", do=fails, undo=slow)], lambda _: None))
+    task = asyncio.create_task(carry_out([Step(name="one", do=fails, undo=slow)], lambda _: None, at_once))
     await going.wait()
     for _ in range(3):
         task.cancel()
@@ -364,7 +400,7 @@ class Ledger:
         async def undo() -> None:
             self.tried.append(number)
             if number in self.faulty:
-                raise RegistryUnavailable("away")
+                raise Conflict("cannot be undone")
             self.done.discard(number)
 
         return Step(name=str(number), do=do, undo=undo)
@@ -375,7 +411,7 @@ def test_steps_are_all_done_or_all_undone(kinds: list[str], faulty: set[int]) ->
     """Also where undos fail: each is tried once, in reverse order, and those that failed are named."""
     ledger = Ledger(kinds, faulty)
     try:
-        asyncio.run(carry_out(ledger.steps, lambda _: None))
+        asyncio.run(carry_out(ledger.steps, lambda _: None, at_once))
     except Undone as undone:
         first = next(number for number, kind in enumerate(kinds) if kind != "fine")
         assert ledger.tried == list(range(first, -1, -1))
@@ -444,6 +480,11 @@ async def test_a_version_that_is_not_there_fails_and_the_rest_is_skipped() -> No
         (Place(application=Application(name="other", status="RUNNING")), "staging health", "no application 'qwen-2'"),
         (Place(circuits={"qwen@2": "open"}), "staging health", "its circuit is open"),
         (Place(is_database=True), "staging health", "set MANTA_URL"),
+        (
+            Place("production", application=Application(name="other", status="RUNNING")),
+            "staging health",
+            "asked was a gateway of production: --from-url names one of staging",
+        ),
         (Place(failure=InvalidRequest("endpoint: no answer")), "endpoint test", "endpoint: no answer"),
     ],
 )

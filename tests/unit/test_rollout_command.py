@@ -385,7 +385,7 @@ def test_a_version_comes_into_production(staged: Service) -> None:
         ("skipped", "evaluation"),
         ("done", "production as it is"),
         ("done", "register in production"),
-        ("done", "endpoint test from production"),
+        ("done", "endpoint test for production"),
         ("done", "enable in production"),
         ("done", "rollout in production"),
     ]
