@@ -8,7 +8,7 @@ from serve_app.registry.entry import ModelEntry
 from serve_app.routing.limits import SURELY, Limits, Obstacle
 from serve_app.routing.rules import Plan
 from serve_app.routing.sticky import Identity, Stickiness, ranked
-from serve_app.routing.table import RoutingTable, Versions
+from serve_app.routing.table import RoutingTable
 
 
 @dataclass(slots=True)
@@ -80,12 +80,10 @@ class Choice:
         longest = max((entry.context_tokens for entry in long), default=0)
         if not longest or self.limits.asked.least.exceeds(SURELY * longest):
             raise self._refusal(plan.models)
-        taken = [entry for entry in long if entry.context_tokens == longest]
-        model = taken[0].model
-        versions: Versions = self.table.models[model]
-        fitting = [entry for entry in taken if entry.model == model and entry.weight]
-        self.candidates += sticky.order(model, versions, fitting, self.who)
-        for entry in fitting:
+        model = next(entry.model for entry in long if entry.context_tokens == longest)
+        taken = [entry for entry in long if entry.model == model and entry.context_tokens == longest]
+        self.candidates += sticky.order(model, self.table.models[model], taken, self.who)
+        for entry in taken:
             del self.left_out[entry.name]
 
     def _refusal(self, models: Sequence[str]) -> MantaError:
