@@ -120,6 +120,12 @@ async def test_a_server_that_does_not_stream_though_asked_to_is_understood(
     assert text_of(await asked(upstream, client, stream=True)) == "Hello world."
 
 
+async def test_a_server_that_streams_though_not_asked_to_is_understood(
+    upstream: Upstream, client: httpx.AsyncClient
+) -> None:
+    assert text_of(await asked(upstream, client, stream=False)) == "Hello world."
+
+
 async def test_a_completion_goes_where_completions_go(upstream: Upstream, client: httpx.AsyncClient) -> None:
     upstream.reply = Reply(pieces=(frame({"choices": [{"index": 0, "text": "word", "finish_reason": "length"}]}),))
     events = await listed(engine(upstream, client).generate(turn("def main", operation="completion", stream=True)))

@@ -1,13 +1,17 @@
 """Server-sent events and response objects of servers that are not ours, byte by byte."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
+import hypothesis
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve_app import openai_engine
 from serve_app.adapters.http_engine_wire import (
     LONGEST_EVENT_BYTES,
     EventReader,
@@ -16,7 +20,13 @@ from serve_app.adapters.http_engine_wire import (
     streamed_chunks,
     whole_chunk,
 )
-from tests.upstream import FRAMES, chunk, frame
+from serve_app.errors import MantaError
+from serve_app.events import Delta, Finished
+from serve_app.http.answers import Answer
+from serve_app.screened_choice import texts_of, with_text
+from serve_app.turn import Operation
+from tests.builders import turn
+from tests.upstream import FRAMES, USAGE, chunk, frame
 
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 DATA = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1).map(str.encode)
@@ -79,7 +89,7 @@ def test_events_that_end_may_be_any_number() -> None:
     assert sum(len(reader.take(frame(b"x" * 65_000))) for _ in range(200)) == 200
 
 
-async def pieces_of(*pieces: bytes) -> AsyncIterator[bytes]:
+async def pieces_of(*pieces: Any) -> AsyncIterator[Any]:
     for piece in pieces:
         yield piece
 
@@ -156,3 +166,58 @@ async def test_a_whole_answer_without_a_choice_is_refused() -> None:
 async def test_an_answer_that_is_too_large_is_not_kept() -> None:
     with pytest.raises(ValueError, match="more than 10 bytes"):
         await gathered(pieces_of(b"12345", b"67890", b"1"), 10)
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ("content", "text", "role", "reasoning_content", "refusal", "tool_calls", "function_call", "audio", "function")
+NAMES = ("arguments", "name", "index", "id", "type", "function", "token", "content", *FIELDS)
+SAID = st.dictionaries(
+    st.sampled_from(FIELDS),
+    ANY_JSON | st.lists(st.dictionaries(st.sampled_from(NAMES), ANY_JSON, max_size=4)),
+    max_size=4,
+)
+CHOICES = st.fixed_dictionaries(
+    {},
+    optional={
+        "index": st.integers(0, 2) | ANY_JSON,
+        "delta": SAID | ANY_JSON,
+        "message": SAID,
+        "text": ANY_JSON,
+        "finish_reason": st.sampled_from(["stop", None]) | ANY_JSON,
+        "logprobs": ANY_JSON,
+    },
+)
+CHUNKS = st.fixed_dictionaries(
+    {"choices": st.lists(CHOICES, max_size=3) | ANY_JSON},
+    optional={"usage": st.dictionaries(st.sampled_from(sorted(USAGE)), ANY_JSON) | ANY_JSON, "error": ANY_JSON},
+)
+
+
+@hypothesis.settings(max_examples=50)
+@given(st.lists(CHUNKS, min_size=1, max_size=4), st.sampled_from(["chat", "completion"]))
+def test_whatever_a_server_says_is_an_answer_or_refused(sent: list[Any], operation: Operation) -> None:
+    """Down to the response of Manta's own: nothing that came through is too odd for what reads it later."""
+
+    async def go() -> None:
+        answer = Answer(turn(operation=operation), "m")
+        finished = Finished(prompt_tokens=0, output_tokens=0)
+        received: list[Any] = []
+        with suppress(ValueError):
+            async for piece in streamed_chunks(pieces_of(*map(frame, sent), frame(b"[DONE]"))):
+                received.append(piece)
+        async for event in openai_engine.events(pieces_of(*received)):
+            if isinstance(event, Delta):
+                for key, text in texts_of(event):
+                    assert (key, text + "x") in texts_of(with_text(event, key, text + "x"))
+                orjson.dumps(answer.chunk(event), default=dict)
+                answer.gather(event)
+            elif isinstance(event, Finished):
+                finished = event
+        orjson.dumps(answer.completed(finished), default=dict)
+
+    with suppress(MantaError):
+        asyncio.run(go())
