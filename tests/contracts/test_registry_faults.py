@@ -22,8 +22,8 @@ from tests.contracts.registry_operators import entry, registering
 
 SEEN_S = 5.0
 """A change made after the database is back is seen by then; so it is promised."""
-LONGEST_CALL_S = 9.0
-"""The store's own 5 s, 2 s for the end of the connection, and 2 s for a busy machine."""
+LONGEST_CALL_S = 12.0
+"""The store's own 5 s, 2 s for the end of the connection, and the rest for a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ async def test_a_change_is_seen_after_the_database_was_killed_and_is_back(
     await asyncio.sleep(0)
     await asyncio.to_thread(server.kill)
     with pytest.raises(RegistryUnavailable):
-        await asyncio.wait_for(lost, 2)
+        await asyncio.wait_for(lost, SEEN_S)
     with pytest.raises(RegistryUnavailable, match=r"127\.0\.0\.1:\d+/manta cannot be used"):
         await store.snapshot()
     waiting = asyncio.ensure_future(next_revision(store, after=1))
@@ -93,7 +93,7 @@ async def test_a_gateway_serves_on_while_the_database_is_away_and_sees_what_come
     await asyncio.to_thread(server.start)
     await store.change(registering(entry(version="2")))
     await asyncio.wait_for(seen.wait(), SEEN_S)
-    assert live.snapshot.entries == (entry(), entry(version="2"))
+    assert [found.version for found in live.snapshot.entries] == ["1", "2"]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
@@ -162,7 +162,7 @@ async def test_changes_are_seen_where_notices_do_not_arrive(server: Postgres, st
     listening = store.revisions()
     await anext(listening)
     server.sql(store.url, "update registry set revision = 7")
-    assert await asyncio.wait_for(anext(listening), 2) == 7
+    assert await asyncio.wait_for(anext(listening), SEEN_S) == 7
     await listening.aclose()
 
 
@@ -275,7 +275,7 @@ async def test_a_backup_may_be_put_in_the_place_of_a_file_in_use(tmp_path: Path)
         path.with_name(f"registry.db{beside}").unlink()
     (tmp_path / "backup.db").replace(path)
     with pytest.raises(RegistryUnavailable, match="another file has taken its place"):
-        await asyncio.wait_for(anext(listening), 2)
+        await asyncio.wait_for(anext(listening), SEEN_S)
     assert await anext(store.revisions()) == 1
     assert (await store.snapshot()).entries[0].weight == 0
 
@@ -290,4 +290,4 @@ async def test_a_file_that_is_gone_is_no_empty_registry(tmp_path: Path) -> None:
     shutil.rmtree(folder)
     for call in (anext(listening), store.snapshot(), anext(store.revisions())):
         with pytest.raises(RegistryUnavailable):
-            await asyncio.wait_for(call, 2)
+            await asyncio.wait_for(call, SEEN_S)

@@ -7,6 +7,8 @@ from itertools import count
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 from serve_app.adapters.memory_registry import MemoryRegistryStore
 from serve_app.adapters.registry_database import DatabaseRegistryStore
@@ -16,7 +18,10 @@ from serve_app.registry.entry import ModelEntry
 from serve_app.registry.snapshot import Audit, Change, Snapshot
 from serve_app.registry.store import RegistryStore
 from serve_app.rollout.rollout import Rollout
-from tests.contracts.registry_operators import entry, registering
+from tests.contracts.registry_operators import entry, on, registering
+
+SEEN_S = 10
+"""A quarter of a second on a machine that has nothing else to do."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +238,7 @@ async def test_revisions_begin_with_the_one_now_and_go_on_with_those_of_others(p
         waiting = asyncio.ensure_future(anext(seen))
         await asyncio.sleep(0)  # it listens
         await place.other.change(registering(entry(weight=revision)))
-        assert await asyncio.wait_for(waiting, 2) == revision
+        assert await asyncio.wait_for(waiting, SEEN_S) == revision
     await seen.aclose()
 
 
@@ -242,7 +247,7 @@ async def test_a_change_made_while_nobody_waited_is_not_missed(place: Place) -> 
     assert await anext(seen) == 0
     await place.other.change(registering(entry()))
     await place.other.change(registering(entry(weight=1)))
-    assert await asyncio.wait_for(anext(seen), 2) == 2
+    assert await asyncio.wait_for(anext(seen), SEEN_S) == 2
     await seen.aclose()
 
 
@@ -295,6 +300,20 @@ async def test_the_database_itself_refuses_a_weight_that_is_no_percent(database:
     with pytest.raises(Conflict, match="weight_is_a_percent"):
         await database.change(registering(entry(weight=101)))
     assert await database.snapshot() == Snapshot()
+
+
+async def test_the_database_itself_refuses_a_second_rollout_under_way(database: DatabaseRegistryStore) -> None:
+    await database.change(lambda _: rolling(rollout(1)))
+    rest = ", ".join(column.name for column in ROLLOUTS.c if column.name not in ("sequence", "id", "state"))
+
+    def add(state: str) -> Callable[[Connection], object]:
+        again = f"insert into rollouts (id, state, {rest}) select '{state}', '{state}', {rest} from rollouts"
+        return lambda connection: connection.execute(text(again))
+
+    with pytest.raises(IntegrityError):
+        await on(database.url, add("paused"))
+    await on(database.url, add("promoted"))
+    assert [found.id for found in await database.rollouts()] == ["promoted", "r1"]
 
 
 def test_the_tables_hold_every_field() -> None:
