@@ -50,8 +50,9 @@ def promote(
     output: Output = "table",
     database: DatabaseUrl = None,
 ) -> None:
-    """Send a rollout's version all requests now. With --from and --to: bring a version into another environment,
-    through gates, by a rollout there; what was done is undone when a step fails."""
+    """Send a rollout's version all requests now; or with --from and --to bring a version into another environment.
+
+    It goes there through gates, and by a rollout; what was done is undone when a step fails."""
     if source or target:
         _between(context.params)
     else:

@@ -46,7 +46,8 @@ def standing_view(standing: Standing, now: float) -> RenderableType:
     if not rollout.is_under_way:
         return Group(*lines)
     if standing.report is None:
-        return Group(*lines, "[dim]what the gates found is only known to the service: set MANTA_URL[/dim]")
+        gateways = f"gateways of {escape(standing.environment)}"
+        return Group(*lines, f"[dim]what its gates found is known to {gateways} alone: set MANTA_URL to one[/dim]")
     return Group(*lines, _requests(standing.report), gates_table(standing.report))
 
 

@@ -124,6 +124,9 @@ class Validation:
             return unknown
         if not self.enabled and self.rayservice is None:
             return skipped("no version of it is enabled here")
+        if self.rayservice and self.rayservice.environment not in ("", self.environment):
+            serves = f"RayService {self.rayservice.full_name} serves {self.rayservice.environment}"
+            return failed(f"{serves}, not {self.environment}")
         return released(self.enabled, self.gateway, self.rayservice)
 
     async def _replicated(self) -> Finding:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from serve_app.adapters.kubernetes import pod as read_pod
+from serve_app.adapters.kubernetes import rayservice as read
 from serve_app.cli.deployment import deployment_app
 from serve_app.cli.deployment_tables import deployment_view
 from serve_app.deployed.disagreements import Picture
@@ -183,3 +186,64 @@ def test_the_view_fits_the_terminal(width: int) -> None:
         console.print(deployment_view(seen, ("a sentence " * 20,), ("a note",)))
     assert max(map(len, captured.get().splitlines())) <= width
     assert "…" not in captured.get()
+
+
+GOLDEN = """\
+production
+
+ version      registry      share   endpoint              Ray Serve     circuit
+ ──────────────────────────────────────────────────────────────────────────────
+ org/qwen@1   enabled       90 %    serve://qwen-1        RUNNING 1/2   closed
+ org/qwen@2   enabled       10 %    serve://qwen-2        none          -
+ org/qwen@3   failed        -       serve://qwen-3        RUNNING 1/1   -
+ gpt@1        enabled       100 %   https://api.example   -             open
+                                    .com/v1
+ -            the gateway   -       serve://gateway       RUNNING 1/1   -
+ -            no entry      -       serve://stray         RUNNING 1/1   -
+
+RayService manta/manta: Ready True, UpgradeInProgress False
+RayCluster manta-x7k2p; 2 endpoint(s)
+
+ pods of     ready   restarts              memory         CPU
+ ────────────────────────────────────────────────────────────
+ gateway       1/2          0   4.3 GB of 34.4 GB         1.5
+ headgroup     1/1          0           not known   not known
+
+not known
+- a note
+2 disagreements
+- one
+- another, which is longer than a line of a terminal of eighty characters and so
+  goes on below itself
+"""
+
+
+def test_the_view_is_what_it_was() -> None:
+    pods = (
+        pod(),
+        pod("manta-gateway-2", is_ready=False, state={"waiting": {"reason": "ImagePullBackOff"}}),
+        pod("head", group="headgroup"),
+    )
+    use = {("manta-gateway-1", "ray-worker"): {"memory": "4Gi", "cpu": "1500m"}}
+    seen = Picture(
+        environment="production",
+        entries=(
+            entry("1", "production", weight=90),
+            entry("2", "production", weight=10),
+            entry("3", "production", status="failed"),
+            entry("1", "production", model="gpt", endpoint="https://api.example.com/v1"),
+            entry("1", "staging"),
+        ),
+        applications=(GATEWAY, application(running=1, wanted=2), application("qwen-3"), application("stray")),
+        circuits={"gpt@1": "open", "org/qwen@1": "closed"},
+        rayservices=(replace(read(rayservice()), pods=tuple(read_pod(one, use) for one in pods)),),
+    )
+    longest = "another, which is longer than a line of a terminal of eighty characters and so goes on below itself"
+    console = Console(width=80, highlight=False)
+    with console.capture() as captured:
+        console.print(deployment_view(seen, ("one", longest), ("a note",)))
+    assert trimmed(captured.get()) == trimmed(GOLDEN)
+
+
+def trimmed(text: str) -> list[str]:
+    return [line.rstrip() for line in text.splitlines()]

@@ -255,7 +255,7 @@ def test_the_database_is_worked_on_without_a_service(tmp_path: Path) -> None:
     assert started.exit_code == 0, started.output
     said = CliRunner().invoke(app(), ["rollout", "status"], env=environment).output
     assert "weights 1: 95, 2: 5" in said
-    assert "what the gates found is only known to the service: set MANTA_URL" in said
+    assert "what its gates found is known to gateways of development alone: set MANTA_URL to one" in said
 
 
 # --- watching ---

@@ -328,6 +328,12 @@ def test_what_is_not_well_in_kubernetes_is_named(
     assert (steps[step]["state"], steps[step]["words"]) == (state, words)
 
 
+def test_a_rayservice_of_another_environment_fails(whole: Whole, api: Api) -> None:
+    api.rayservices = [rayservice()]
+    steps = found(whole, "--rayservice", "manta")
+    assert steps["application"]["words"] == "RayService manta/manta serves production, not development"
+
+
 def test_a_rayservice_is_looked_at_though_its_service_does_not_answer(api: Api) -> None:
     result = run(None, "--rayservice", "manta", "--output", "json", MANTA_URL="http://127.0.0.1:9")
     steps = {step["step"]: step for step in json.loads(result.output)["steps"]}
