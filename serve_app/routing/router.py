@@ -21,16 +21,19 @@ from serve_app.turn import Signals, Turn
 
 @dataclass(slots=True)
 class _Tables:
-    """The table of the copy that was seen last, and the one before it."""
+    """The table of the copy that was seen last, and the last ones of those who are not served any more."""
 
     snapshot: Snapshot | None = None
     now: RoutingTable | None = None
-    before: RoutingTable | None = None
+    gone: dict[str, RoutingTable] = field(default_factory=dict)
+    """By model and by `model@version`."""
 
     def of(self, snapshot: Snapshot, environment: str) -> RoutingTable:
         if self.now is None or self.snapshot is not snapshot:
-            self.before, self.now = self.now, RoutingTable.of(snapshot, environment)
+            before, self.now = self.now, RoutingTable.of(snapshot, environment)
             self.snapshot = snapshot
+            left = {name: before for name in (*before.models, *before.named)} if before else {}
+            self.gone = {name: table for name, table in (self.gone | left).items() if not self.now.serves(name)}
         return self.now
 
 
@@ -59,9 +62,10 @@ class Router:
     def route(self, turn: Turn, signals: Signals | None) -> Route:
         """Raises InvalidRequest or ContextLengthExceeded, with what stands against each, where nobody can answer."""
         table = self._table()
-        if not self._serves(table, turn.model) and self._tables.before is not None:
+        if not self._serves(table, turn.model):
             # It was served when the turn was checked: who was let in is not sent away by a change made since.
-            table = self._tables.before
+            last = (self._tables.gone.get(name) for name in self._names(turn.model))
+            table = next((known for known in last if known), table)
         asked = self._asked(turn, signals)
         plan = (automatic if turn.model == AUTO else named)(asked, self.settings)
         limits = Limits(asked=asked, pace=self.pace, max_cost=plan.max_cost, max_first_token_ms=plan.max_first_token_ms)
@@ -82,17 +86,19 @@ class Router:
         """Retrieval without being asked: for `auto`, and for an engine that knows nothing but documents."""
         return model == AUTO or any(entry.engine == "extractive" for entry in self._table().reached(model))
 
-    def _reachable(self, model: str) -> set[str]:
+    def _names(self, model: str) -> tuple[str, ...]:
+        """Of those that may be chosen where `model` is asked for."""
         settings = self.settings
-        first = {model}
-        if model == AUTO:
-            first = {settings.small, settings.large, *(name for rule in settings.rules for name in rule.models)}
-        return first | {name for one in first for name in settings.fallbacks.get(one, ())}
+        if model != AUTO:
+            return (model,)
+        return settings.small, settings.large, *(name for rule in settings.rules for name in rule.models)
+
+    def _reachable(self, model: str) -> set[str]:
+        first = self._names(model)
+        return {*first, *(name for one in first for name in self.settings.fallbacks.get(one, ()))}
 
     def _serves(self, table: RoutingTable, model: str) -> bool:
-        if model == AUTO:
-            return any(table.reached(name) for name in self._reachable(AUTO))
-        return table.serves(model)
+        return any(table.serves(name) for name in (self._reachable(AUTO) if model == AUTO else (model,)))
 
     def _asked(self, turn: Turn, signals: Signals | None) -> Asked:
         if signals is None:

@@ -77,6 +77,12 @@ def test_auto_takes_the_other_model_while_one_is_switched_off() -> None:
     assert route.reason == "auto; difficulty 0.10 < 0.50; not small"
 
 
+def test_auto_comes_to_a_fallback_while_both_are_switched_off() -> None:
+    routing = Routing.over(entry("saas"), small="chat", large="chat", fallbacks={"chat": ["saas"]})
+    routing.router.check("auto")
+    assert routing.names(asking(model="auto"), 0.9) == ["saas@1"]
+
+
 def test_auto_never_takes_a_model_that_cannot_hold_the_prompt() -> None:
     routing = Routing.over(entry("small", context_tokens=4_096), entry("large", context_tokens=32_768))
     route = routing.router.route(asking(LONG, model="auto"), read(0.1))
@@ -274,6 +280,8 @@ def test_who_was_let_in_is_answered_though_the_model_was_switched_off_since(mode
     routing = Routing.over(entry(), small="chat", large="chat")
     routing.router.check(model)
     routing.becomes(entry(status="disabled"))
+    assert routing.names(asking(model=model)) == ["chat@1"]
+    routing.becomes(entry("new"))
     assert routing.names(asking(model=model)) == ["chat@1"]
     with pytest.raises(UnknownModel):
         routing.router.check(model)
