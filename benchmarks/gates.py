@@ -101,7 +101,7 @@ class Drawn:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
-        self.totals = dict.fromkeys(("requests", "failures", "fallbacks", "blocked", "refused", "cited"), 0)
+        self.totals = dict.fromkeys(("requests", "failures", "fallbacks", "judged", "blocked", "refused", "cited"), 0)
         self.grounded = 0.0
         self.histograms = {name: np.zeros(BUCKETS, np.int64) for name in ("first_token", "per_token", "cost")}
 
@@ -111,6 +111,7 @@ class Drawn:
         drawn = {
             "requests": requests,
             "failures": requests - answered,
+            "judged": answered,
             "fallbacks": int(rng.binomial(requests - answered, min(1, service.fallbacks / max(service.errors, 1e-9)))),
             "blocked": int(rng.binomial(answered, service.blocked)),
             "refused": int(rng.binomial(answered, service.refused)),

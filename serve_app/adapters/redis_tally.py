@@ -89,8 +89,7 @@ class RedisTally:
             for _ in ("what could not be sent before", "what was counted since"):
                 if self._sending is None and self._unsent.numbers:
                     self._batch += 1
-                    self._sending = self._batch, self._unsent.numbers
-                    self._unsent = Book(self.find)
+                    self._sending = self._batch, self._unsent.taken()
                 if self._sending is None:
                     return
                 try:

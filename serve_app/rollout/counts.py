@@ -73,6 +73,8 @@ class Counts:
     requests: int = 0
     failures: int = 0
     fallbacks: int = 0
+    judged: int = 0
+    """Answers that were looked at for what they say and cost: of one session the first few alone."""
     blocked: int = 0
     refused: int = 0
     cited: int = 0
@@ -89,10 +91,6 @@ class Counts:
     """Seconds for each token after the first."""
     cost: Histogram = Histogram()
     """For a request, in the operator's currency."""
-
-    @property
-    def answered(self) -> int:
-        return self.requests - self.failures
 
     @classmethod
     def of(cls, numbers: Numbers) -> Self:
@@ -111,30 +109,37 @@ class Counts:
 
 
 HISTOGRAMS = ("first_token", "per_token", "cost")
-WHOLE = frozenset({"requests", "failures", "fallbacks", "blocked", "refused", "cited", "priced", "compared"})
+WHOLE = frozenset({"requests", "failures", "fallbacks", "judged", "blocked", "refused", "cited", "priced", "compared"})
 SUMS = frozenset({"grounded", "spent", "agreement"})
 
 
-def increments(outcome: Outcome) -> Iterator[tuple[str, float]]:
-    """What one outcome adds to its arm's numbers."""
+def increments(outcome: Outcome, *, judged: bool = True) -> Iterator[tuple[str, float]]:
+    """What one outcome adds to its arm's numbers. `judged`: whether what its answer says and costs counts too."""
     yield "requests", 1
-    flags = (
-        ("failures", outcome.failed),
-        ("fallbacks", outcome.fell_back),
-        ("blocked", outcome.blocked and not outcome.failed),
-        ("refused", outcome.refused and not outcome.failed),
-    )
-    yield from ((name, 1) for name, is_set in flags if is_set)
+    if outcome.failed:
+        yield "failures", 1
+    if outcome.fell_back:
+        yield "fallbacks", 1
     if outcome.first_token_s is not None:
         yield f"first_token/{bucket(outcome.first_token_s)}", 1
     if outcome.tokens_per_s:
         yield f"per_token/{bucket(1 / outcome.tokens_per_s)}", 1
+    if outcome.agreement is not None:
+        yield from (("compared", 1), ("agreement", outcome.agreement))
+    if judged and not outcome.failed:
+        yield from _judgement(outcome)
+
+
+def _judgement(outcome: Outcome) -> Iterator[tuple[str, float]]:
+    yield "judged", 1
+    if outcome.blocked:
+        yield "blocked", 1
+    if outcome.refused:
+        yield "refused", 1
     if outcome.grounded is not None:
         yield from (("cited", 1), ("grounded", outcome.grounded))
     if outcome.cost is not None:
         yield from ((f"cost/{bucket(outcome.cost)}", 1), ("priced", 1), ("spent", outcome.cost))
-    if outcome.agreement is not None:
-        yield from (("compared", 1), ("agreement", outcome.agreement))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -200,8 +200,8 @@ def _capped(logarithm: float) -> float:
 _SHARES = (
     _Share("errors", "errors", lambda c: (c.failures, c.requests)),
     _Share("fallbacks", "fallbacks", lambda c: (c.fallbacks, c.requests)),
-    _Share("blocked", "answers cut by the guardrail", lambda c: (c.blocked, c.answered)),
-    _Share("refused", "answers that decline", lambda c: (c.refused, c.answered)),
+    _Share("blocked", "answers cut by the guardrail", lambda c: (c.blocked, c.judged)),
+    _Share("refused", "answers that decline", lambda c: (c.refused, c.judged)),
     _Share("grounded", "supported citations", lambda c: (c.cited - c.grounded, c.cited), more_is_better=True),
 )
 _QUANTILES = (

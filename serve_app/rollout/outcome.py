@@ -10,8 +10,11 @@ class Outcome:
     """None where a figure does not apply: no documents were cited, nothing was answered."""
 
     key: Key
+    who: str = ""
+    """What the caller keeps its version by, its session's name or the like; empty where nothing ties it to others."""
     failed: bool = False
-    """By the endpoint's fault, or not tried because its circuit is open."""
+    """No answer, or half of one: by the endpoint's fault, for it refuses what is asked of it, or it was not tried
+    because its circuit is open."""
     fell_back: bool = False
     """Another candidate answered in its place."""
     blocked: bool = False

@@ -1,5 +1,6 @@
 """Where outcomes are counted."""
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,6 +11,12 @@ from serve_app.rollout.rollout import Rollout
 
 MOST_PLACES = 300
 """Arms of steps of rollouts that are remembered; the oldest go first."""
+
+MOST_OF_ONE = 5
+"""Answers to one session that are judged on a step for what they say and cost: a session stays with its version and is
+like itself, so that a busy one would look like a difference between versions."""
+MOST_CALLERS = 20_000
+"""Sessions whose outcomes are told apart, each about 200 bytes; the one not heard of for longest goes first."""
 
 
 class Tally(Protocol):
@@ -42,6 +49,7 @@ class Book:
 
     find: Find = nowhere
     numbers: dict[Place, dict[str, float]] = field(default_factory=dict)
+    _seen: OrderedDict[tuple[Place, str], int] = field(default_factory=OrderedDict)
 
     def record(self, outcome: Outcome) -> bool:
         """Whether it was counted."""
@@ -50,8 +58,21 @@ class Book:
         where = place(outcome, rollout) if rollout else None
         if where is None:
             return False
-        self.add(where, dict(increments(outcome)))
+        judged = not outcome.who or self._is_one_of_few(where, outcome.who)
+        self.add(where, dict(increments(outcome, judged=judged)))
         return True
+
+    def taken(self) -> dict[Place, dict[str, float]]:
+        """The numbers; from here on it begins with none."""
+        taken, self.numbers = self.numbers, {}
+        return taken
+
+    def _is_one_of_few(self, where: Place, who: str) -> bool:
+        seen = self._seen.pop((where, who), 0)
+        self._seen[where, who] = seen + 1
+        if len(self._seen) > MOST_CALLERS:
+            self._seen.popitem(last=False)
+        return seen < MOST_OF_ONE
 
     def add(self, where: Place, amounts: Numbers) -> None:
         numbers = self.numbers.get(where)

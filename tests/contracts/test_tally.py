@@ -16,7 +16,7 @@ from serve_app.adapters.redis_tally import EXPIRES_S, RedisTally
 from serve_app.rollout.counts import Counted
 from serve_app.rollout.outcome import Outcome
 from serve_app.rollout.rollout import Rollout
-from serve_app.rollout.tally import MOST_PLACES, Tally
+from serve_app.rollout.tally import MOST_CALLERS, MOST_OF_ONE, MOST_PLACES, Tally
 
 ROLLOUT = Rollout(id="r1", model="m", environment="staging", to_version="2", before={"1": 100, "2": 0, "3": 0})
 FLAWED = {"failed": True, "fell_back": True}
@@ -77,6 +77,20 @@ async def test_only_versions_that_a_rollout_compares_are_counted(tally: MemoryTa
         tally.record(seen)
     tally.record(replace(outcome(), key=("m", "2", "production")))
     assert await read(tally) == Counted()
+
+
+async def test_what_a_session_is_answered_is_judged_a_few_times_and_its_failures_each_time(
+    tally: MemoryTally | RedisTally,
+) -> None:
+    for _ in range(20):
+        tally.record(outcome(who="busy", **ANSWERED))
+        await tally.flush()
+        tally.record(outcome(who="busy too", failed=True))
+        tally.record(outcome("1", **ANSWERED))
+    found = await read(tally)
+    assert (found.canary.requests, found.canary.failures, found.canary.first_token.total) == (40, 20, 20)
+    assert (found.canary.judged, found.canary.refused, found.canary.cited, found.canary.priced) == (MOST_OF_ONE,) * 4
+    assert (found.stable.judged, found.stable.refused) == (20, 20)
 
 
 async def test_each_step_and_each_rollout_begins_anew(tally: MemoryTally | RedisTally) -> None:
@@ -230,7 +244,7 @@ async def test_a_damaged_file_is_set_aside(tmp_path: Path, content: bytes) -> No
     assert (tmp_path / "counts.json.damaged").read_bytes() == content
     tally.record(outcome())
     await tally.close()
-    assert json.loads(path.read_bytes()) == [["r1", 0, "canary", {"requests": 1}]]
+    assert json.loads(path.read_bytes()) == [["r1", 0, "canary", {"requests": 1, "judged": 1}]]
 
 
 async def test_a_place_that_cannot_be_written_is_tried_again(tmp_path: Path) -> None:
@@ -251,3 +265,13 @@ async def test_what_is_remembered_is_bounded() -> None:
         tally.record(outcome())
     assert (await tally.read(replace(ROLLOUT, step=9))).canary.requests == 0
     assert (await tally.read(replace(ROLLOUT, step=10))).canary.requests == 1
+
+
+async def test_sessions_that_are_told_apart_are_bounded() -> None:
+    tally = MemoryTally(find)
+    for _ in range(MOST_OF_ONE + 1):
+        tally.record(outcome(who="first"))
+    for n in range(MOST_CALLERS):
+        tally.record(outcome("1", who=str(n)))
+    tally.record(outcome(who="first"))
+    assert (await tally.read(ROLLOUT)).canary.judged == MOST_OF_ONE + 1
