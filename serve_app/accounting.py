@@ -3,10 +3,20 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from serve_app.citations import Citations
-from serve_app.errors import ContentFiltered, EngineFailed, MantaError
+from serve_app.errors import (
+    BodyTooLarge,
+    ContentFiltered,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    EngineFailed,
+    InvalidRequest,
+    MantaError,
+    NotFound,
+    Rejected,
+)
 from serve_app.events import Delta, Event, Finished, Started
 from serve_app.placeholders import Vault
 from serve_app.registry.entry import ModelEntry
@@ -17,6 +27,12 @@ from serve_app.routing.receipt import Receipt, Receipts
 from serve_app.routing.route import Attempt, Route
 from serve_app.telemetry import Stopwatch, Telemetry
 from serve_app.turn import Turn
+
+BROKEN_OFF = frozenset({EngineFailed.code, DeadlineExceeded.code})
+"""Ends of an answer that are its version's failure."""
+REFUSED = frozenset({error.code for error in (Rejected, InvalidRequest, ContextLengthExceeded, NotFound, BodyTooLarge)})
+"""What a version says that cannot do what is asked of it. A rollout counts that as its failure: the caller may have
+asked for nonsense, but then other versions refuse as often, and one that refuses everything must not go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,15 +101,18 @@ class Account:
         return event
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Of each candidate that was tried."""
+        """Of each candidate that was tried, or left out because its circuit is open."""
+        who = self.route.facts.get("sticky", {}).get("name", "") if self.route else ""
         for attempt in self.attempts:
-            if attempt.failed:
-                yield Outcome(key=attempt.entry.key, failed=True, fell_back=self.entry is not None)
+            if attempt.failed or attempt.outcome in REFUSED:
+                fell_back = self.entry is not None and self.entry.key != attempt.entry.key
+                yield Outcome(key=attempt.entry.key, who=who, failed=True, fell_back=fell_back)
         if self.entry is not None:
             cost = self.entry.price(*self.tokens)
-            failed = self.outcome == EngineFailed.code
+            failed = self.outcome in BROKEN_OFF
             first_s = next((a.ms / 1000 for a in self.attempts if a.entry == self.entry and not a.failed), None)
-            yield self.observation.outcome(self.entry.key, failed=failed, cost=cost, first_token_s=first_s)
+            seen = self.observation.outcome(self.entry.key, failed=failed, cost=cost, first_token_s=first_s)
+            yield replace(seen, who=who)
 
 
 @dataclass(frozen=True)
