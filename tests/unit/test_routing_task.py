@@ -31,8 +31,10 @@ def test_the_shipped_reader_is_as_good_as_its_description_says() -> None:
     held_out = texts("task_held_out")
     rows = np.concatenate([read([text]) for _, _, text in held_out])
     said = json.loads(SHIPPED.with_suffix(".json").read_text())["held_out"]
-    assert judged(TaskReader.load(SHIPPED), rows, held_out) == said
-    assert said["accuracy"] >= 0.75
+    found = judged(TaskReader.load(SHIPPED), rows, held_out)
+    assert found["accuracy"] == pytest.approx(said["accuracy"], abs=0.02)
+    assert found["accuracy_where_sure"] == pytest.approx(said["accuracy_where_sure"], abs=0.03)
+    assert said["accuracy"] >= 0.8
 
 
 def test_held_out_texts_were_not_learned_from() -> None:
