@@ -188,9 +188,12 @@ def state_of(evidence: float, samples: int, requests: int, settings: GateSetting
 def written(value: float | None, unit: Unit) -> str:
     if value is None:
         return "none"
-    if unit == "share":
-        return f"{value:.1%}"
-    return f"{value:.4g}" if unit == "currency" else f"{value:.0f} {unit}"
+    match unit:
+        case "share":
+            return f"{value:.1%}"
+        case "ms":
+            return f"{value:.0f} ms"
+    return f"{value:.4g}"
 
 
 def _capped(logarithm: float) -> float:
