@@ -41,7 +41,7 @@ def enable(key: Key, checked: Checked | None, *, weight: int | None = None, who:
         stood = known_entry(snapshot, key)
         if checked:
             refuse_elsewhere(stood, checked)
-        enabled = replace(stood, status="enabled", source="operator" if stood.source == "withdrawn" else stood.source)
+        enabled = replace(stood, status="enabled")
         chosen = weight if weight is not None else _weight(snapshot, enabled)
         return _changed("enable", snapshot, replace(enabled, weight=chosen), who, why, checked)
 

@@ -52,9 +52,7 @@ def _ends(rollout: Rollout) -> str:
 
 
 def _stays(before: ModelEntry | None, after: ModelEntry | None) -> bool:
-    if before is None or not before.is_enabled:
-        return True
-    return after is not None and after.is_enabled and not moved(before, after)
+    return before is None or (after is not None and after.is_enabled and not moved(before, after))
 
 
 def _weights(versions: Versions) -> dict[str, int]:

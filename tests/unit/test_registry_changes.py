@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_app.errors import Conflict, InvalidRequest, MantaError, NotFound
@@ -167,6 +167,16 @@ def test_a_version_that_moves_to_http_sees_redacted_text_and_keeps_its_facts() -
     asked = registration(endpoint="http://vllm.example")
     [now] = after(holding(known), checked(asked, holding(known))).entries
     assert (now.engine, now.egress, now.served_name, now.licence) == ("openai", "redacted", "", "MIT")
+
+
+def test_a_version_that_moves_is_filled_with_what_its_new_endpoint_says() -> None:
+    known = entry(served_name="there", context_tokens=4_096)
+    said = CheckResult(steps={}, served_names=("elsewhere",), engine="vllm", context_tokens=32_768)
+    asked = registration(endpoint="serve://other")
+    [now] = after(holding(known), checked(asked, holding(known), said)).entries
+    assert (now.served_name, now.context_tokens) == ("elsewhere", 32_768)
+    [same] = after(holding(known), checked(registration(owner="a"), holding(known), said)).entries
+    assert (same.served_name, same.context_tokens) == ("there", 4_096)
 
 
 def test_an_enabled_version_that_moves_unchecked_is_no_longer_routed_to() -> None:
@@ -356,10 +366,11 @@ class TestAConfig:
         snapshot = after(holding(declared()), checked(registration(weight=7), holding(declared())))
         assert (snapshot.entries[0].source, snapshot.entries[0].weight) == ("config", 7)
 
-    def test_a_version_that_left_it_and_is_enabled_is_the_operators(self) -> None:
+    def test_a_version_that_left_it_may_be_enabled_and_stays_so(self) -> None:
         snapshot = after(adopted(holding(declared())), enable(key(), None, who="ann"))
         assert adopted(snapshot) == snapshot
         assert weights(snapshot) == {"1": 100}
+        assert adopted(snapshot, declared(licence="MIT")).entries == (declared(licence="MIT"),)
 
     def test_other_environments_are_not_its_business(self) -> None:
         snapshot = holding(declared(environment="production"))
@@ -412,6 +423,7 @@ def replayed(rows: Iterable[Audit]) -> dict[Key, Any]:
     return {of: fields for of, fields in entries.items() if fields}
 
 
+@settings(max_examples=400)
 @given(st.lists(decisions(), max_size=12))
 def test_whatever_is_done_a_model_can_be_answered_and_the_audit_says_how_it_came_to_be(steps: list[Decide]) -> None:
     snapshot, rows = Snapshot(), list[Audit]()
@@ -428,5 +440,7 @@ def test_whatever_is_done_a_model_can_be_answered_and_the_audit_says_how_it_came
         enabled = weights(snapshot)
         assert not enabled or sum(enabled.values()) > 0
         assert all(0 <= one.weight <= 100 for one in snapshot.entries)
+        for rollout in snapshot.rollouts:
+            assert (enabled[rollout.to_version], sum(enabled.values())) == (rollout.percent, 100)
     assert replayed(rows).keys() == {one.key for one in snapshot.entries}
     assert all(fields["weight"] == snapshot.find(of).weight for of, fields in replayed(rows).items())  # type: ignore[union-attr]
