@@ -65,7 +65,7 @@ class Asked:
     key_id: str
     session: str = ""
     user: str = ""
-    """OpenAI's `user` field."""
+    """OpenAI's `user` field, or `safety_identifier`, which is to take its place."""
     conversation: bytes = b""
     """Digest of how a conversation began; empty for a completion, which is none."""
     is_first: bool = True
@@ -105,7 +105,7 @@ def asked_of(turn: Turn, difficulty: float | None, task: tuple[Task, float] | No
         tenant=turn.caller.tenant,
         key_id=turn.caller.key_id,
         session=turn.session,
-        user=str(given.get("user") or ""),
+        user=str(given.get("user") or given.get("safety_identifier") or ""),
         conversation=_beginning(turn) if turn.operation == "chat" else b"",
         is_first=all(message.role != "assistant" for message in turn.messages),
         needs=frozenset(_needs(turn)),

@@ -113,6 +113,12 @@ def test_a_session_counts_before_a_user_unless_it_is_told_otherwise() -> None:
     assert len({by_user.version(turn) for turn in turns}) == 1
 
 
+def test_a_user_may_go_by_openais_later_name_for_it() -> None:
+    one, other = split(50, 50), split(50, 50)
+    early = [one.version(asking(parameters={"user": f"u{n}"})) for n in range(50)]
+    assert early == [other.version(asking(parameters={"safety_identifier": f"u{n}"})) for n in range(50)]
+
+
 def test_stickiness_by_key_asks_for_nothing_else() -> None:
     routing = Routing.over(entry(version="1"), entry(version="2"), sticky="key")
     assert len({routing.version(asking(session=f"s{n}")) for n in range(50)}) == 1
