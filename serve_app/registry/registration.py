@@ -74,7 +74,7 @@ class Registration(Section):
                 f"endpoint: {self.name} is not registered in {self.environment} yet; say where it runs: "
                 "serve://APPLICATION, or http(s)://HOST of a server that speaks OpenAI's API"
             ).at("endpoint")
-        entry = stood if stood and is_http(stood.endpoint) == is_http(place) else self._fresh(stood, place)
+        entry = stood if stood and stood.endpoint == place else self._at(place, stood)
         if self.digest not in (None, entry.digest):
             entry = replace(entry, signature="unknown")
         said = self.model_dump(exclude={"model", "version", "environment", "weight"}, exclude_none=True)
@@ -82,12 +82,14 @@ class Registration(Section):
         _check(wanted)
         return wanted
 
-    def _fresh(self, stood: ModelEntry | None, place: str) -> ModelEntry:
-        """With the defaults of its kind of endpoint; what a place of the other kind does not change is kept."""
+    def _at(self, place: str, stood: ModelEntry | None) -> ModelEntry:
+        """With the defaults of its kind of endpoint. What was granted to the place before - its key, text that is not
+        redacted - is not granted to another."""
         engine: EngineKind = "openai" if is_http(place) else "vllm"
         egress: Egress = "redacted" if is_http(place) else "raw"
         if stood:
-            return replace(stood, endpoint=place, engine=engine, egress=egress, served_name="", key_env="")
+            kept = stood.engine if is_http(stood.endpoint) == is_http(place) else engine
+            return replace(stood, endpoint=place, engine=kept, egress=egress, served_name="", key_env="")
         return ModelEntry(
             model=self.model,
             version=self.version,

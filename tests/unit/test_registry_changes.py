@@ -179,6 +179,14 @@ def test_a_version_that_moves_is_filled_with_what_its_new_endpoint_says() -> Non
     assert (same.served_name, same.context_tokens) == ("there", 4_096)
 
 
+def test_another_host_gets_neither_the_key_nor_the_text_of_the_one_before() -> None:
+    known = entry(endpoint="https://a", engine="openai", egress="raw", key_env="A_API_KEY", served_name="there")
+    [now] = after(holding(known), unchecked(registration(endpoint="https://b"))).entries
+    assert (now.egress, now.key_env, now.served_name) == ("redacted", "", "")
+    [same] = after(holding(known), unchecked(registration(endpoint="https://a/"))).entries
+    assert same == known
+
+
 def test_an_enabled_version_that_moves_unchecked_is_no_longer_routed_to() -> None:
     [now] = after(holding(entry()), unchecked(registration(endpoint="serve://other"))).entries
     assert now.status == "registered"
