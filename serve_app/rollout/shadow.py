@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.errors import ClassifierUnavailable, DeadlineExceeded, EngineFailed, MantaError
+from serve_app.errors import ClassifierUnavailable, EngineFailed, MantaError
 from serve_app.events import Events, Finished
 from serve_app.registry.entry import ModelEntry
 from serve_app.registry.snapshot import Snapshot
@@ -79,13 +79,13 @@ class Shadows:
 
     async def compare(self, entry: ModelEntry, given: str, events: Events) -> Outcome | None:
         """What the answer came to. None where the version was not to blame for having none: the request does not suit
-        it, or a part of Manta is away."""
+        it, its caller's answer took most of its time, or a part of Manta is away."""
         observation, began = Observation(), time.perf_counter()
         finished, failed = None, False
         try:
             async with asyncio.timeout(LONGEST_S):
                 finished = await read_to_end(events, observation)
-        except (EngineFailed, DeadlineExceeded, TimeoutError):
+        except (EngineFailed, TimeoutError):
             failed = True
         except MantaError:
             return None

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.adapters.memory_tally import MemoryTally
-from serve_app.errors import ContextLengthExceeded, EngineFailed, MantaError
+from serve_app.errors import ContextLengthExceeded, DeadlineExceeded, EngineFailed, MantaError
 from serve_app.events import Delta, Events, Finished
 from serve_app.registry.entry import ModelEntry
 from serve_app.registry.snapshot import Snapshot
@@ -155,8 +155,9 @@ async def test_a_version_that_fails_has_failed_and_agrees_with_nothing(shadows: 
     assert (found.requests, found.failures, found.compared, found.priced) == (1, 1, 0, 0)
 
 
-async def test_a_request_that_does_not_suit_the_version_is_not_its_failure(shadows: Shadows) -> None:
-    assert await compared(shadows, Engine(error=ContextLengthExceeded("too long"))) == Counts()
+@pytest.mark.parametrize("error", [ContextLengthExceeded("too long"), DeadlineExceeded("its time is over")])
+async def test_a_request_that_does_not_suit_the_version_is_not_its_failure(shadows: Shadows, error: MantaError) -> None:
+    assert await compared(shadows, Engine(error=error)) == Counts()
 
 
 async def test_a_version_that_does_not_answer_in_time_has_failed(
