@@ -44,7 +44,8 @@ def standing_view(standing: Standing, now: float) -> RenderableType:
     if rollout.shadow_percent:
         lines.append(f"{rollout.shadow_percent} % of the requests also go to it in the shadow")
     if not rollout.is_under_way:
-        return Group(*lines)
+        decided_by = rollout.figures
+        return Group(*lines, _requests(decided_by), gates_table(decided_by)) if "gates" in decided_by else Group(*lines)
     if standing.report is None:
         gateways = f"gateways of {escape(standing.environment)}"
         return Group(*lines, f"[dim]what its gates found is known to {gateways} alone: set MANTA_URL to one[/dim]")

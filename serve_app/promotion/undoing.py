@@ -9,7 +9,7 @@ from serve_app.errors import Unavailable
 
 T = TypeVar("T")
 
-UNDO_TRIES, UNDO_PAUSE_S = 5, 1.0
+UNDO_TRIES, UNDO_PAUSE_S = 5, 2.0
 """While the registry is away: what made a step fail may well keep it from being undone for a moment too."""
 
 

@@ -27,9 +27,14 @@ from serve_app.cli.rollout import rollout_app
 from serve_app.cli.rollout_tables import standing_view
 from serve_app.cli.rollout_watch import Watch, watched
 from serve_app.errors import InvalidRequest, RegistryUnavailable
+from serve_app.http.app import create_app
+from serve_app.http.rollouts_wire import standing_object, standing_of
+from serve_app.registry.entry import ModelEntry
 from serve_app.registry.snapshot import Change
 from serve_app.rollout.operations import Plan, Standing, StoredRollouts
 from serve_app.rollout.rollout import Rollout
+from tests.builders import KEY, gateway
+from tests.unit.documents import served
 from tests.unit.rollout_service import GATEWAY, Service, application, entry, running
 
 MODEL = "org/qwen"
@@ -137,6 +142,36 @@ def test_a_status_fits_the_terminal(width: int) -> None:
     assert max(map(len, lines)) <= width
     assert "…" not in captured.get()
     assert sum(line.rstrip().endswith(("fine", "not enough", "breach", "no figures")) for line in lines[5:]) == 5
+
+
+def test_what_took_a_version_back_is_shown() -> None:
+    figures = {"verdict": "breach", "requests": {"canary": 31, "stable": 270}, "gates": REPORT["gates"]}
+    rollout = Rollout(
+        id="r",
+        model=MODEL,
+        environment="development",
+        to_version="2",
+        before={"1": 100},
+        state="rolled_back",
+        ended_at=1_700_000_000,
+        reason="errors 30 % against 1 %",
+        figures=figures,
+    )
+    read = standing_of(
+        json.loads(
+            json.dumps(
+                standing_object(Standing(model=MODEL, environment="development", rollout=rollout, weights={"1": 100}))
+            )
+        )
+    )
+    assert read.rollout == rollout
+    console = Console(width=100, highlight=False)
+    with console.capture() as captured:
+        console.print(standing_view(read, now=1_700_000_100))
+    said = captured.get()
+    assert "to version 2, rolled back (errors 30 % against 1 %)" in said
+    assert "requests on this step: canary 31, stable 270; verdict: breach" in said
+    assert "median tokens per second" in said
 
 
 def test_an_operator_pauses_resumes_and_promotes(service: Service) -> None:
@@ -256,6 +291,49 @@ def test_the_database_is_worked_on_without_a_service(tmp_path: Path) -> None:
     said = CliRunner().invoke(app(), ["rollout", "status"], env=environment).output
     assert "weights 1: 95, 2: 5" in said
     assert "what its gates found is known to gateways of development alone: set MANTA_URL to one" in said
+
+
+@pytest.fixture
+def upstream() -> Iterator[str]:
+    """A server that speaks OpenAI's API, as an upstream elsewhere does: another Manta."""
+    with served(create_app(gateway())) as url:
+        yield url
+
+
+def test_an_upstream_is_promoted_straight_on_the_database(
+    tmp_path: Path, upstream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/registry.db"
+    there = {"endpoint": upstream, "engine": "openai", "key_env": "UPSTREAM_API_KEY", "model": "small", "digest": ""}
+
+    async def filled() -> tuple[ModelEntry, ...]:
+        store = DatabaseRegistryStore(url)
+        put = (entry("1", "production", **there), entry("2", "staging", **there))
+        await store.change(lambda _: Change(action="register", who="t", put=put))
+        await store.close()
+        return put
+
+    async def found() -> dict[str, int]:
+        store = DatabaseRegistryStore(url)
+        snapshot = await store.snapshot()
+        await store.close()
+        return {one.version: one.weight for one in snapshot.versions("small", "production") if one.is_enabled}
+
+    def promoted(key: str) -> Result:
+        environment = {"MANTA_URL": None, "DATABASE_URL": url, "COLUMNS": "160", "UPSTREAM_API_KEY": key}
+        said = ["promote", "small", "--from", "staging", "--to", "production", "--no-evaluation", "--yes"]
+        return CliRunner().invoke(app(), ["rollout", *said], env=environment)
+
+    asyncio.run(filled())
+    refused = promoted("sk-wrong")
+    assert (refused.exit_code, refused.output.splitlines()[-1]) == (2, "nothing was changed"), refused.output
+    assert asyncio.run(found()) == {"1": 100}
+    result = promoted(KEY)
+    assert result.exit_code == 0, result.output
+    assert ("skipped", "staging health") in marks(result.output)
+    assert ("done", "rollout in production") in marks(result.output)
+    assert "(asked by this command)" in result.output
+    assert asyncio.run(found()) == {"1": 95, "2": 5}
 
 
 # --- watching ---

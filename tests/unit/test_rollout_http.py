@@ -1,15 +1,18 @@
 """/v1/rollouts and /v1/deployment on the wire."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serve_app.errors import InvalidRequest, Unavailable
 from serve_app.http.deployment import application_of, check_of
-from serve_app.http.rollouts_wire import rollout_of, standing_of
+from serve_app.http.rollouts_wire import rollout_object, rollout_of, standing_of
 from serve_app.rollout.rollout import Rollout
 from tests.unit.rollout_service import Service, entry, running
 
@@ -169,3 +172,23 @@ def test_an_endpoint_that_is_not_registered_is_not_tested(service: Service) -> N
     response = call(service, "POST", "/v1/deployment/checks", json={**PLACE, "version": "9"})
     assert response.status_code == 404
     assert "org/qwen@9 is not registered in development" in response.json()["error"]["message"]
+
+
+rollouts = st.builds(
+    Rollout,
+    id=st.text(),
+    model=st.text(),
+    environment=st.sampled_from(["development", "staging", "production"]),
+    to_version=st.text(),
+    before=st.dictionaries(st.text(), st.integers(0, 100)),
+    steps=st.lists(st.integers(1, 100), max_size=5, unique=True).map(sorted).map(tuple),
+    state=st.sampled_from(["running", "paused", "promoted", "rolled_back"]),
+    ended_at=st.none() | st.floats(0, 2e9),
+    figures=st.dictionaries(st.text(), st.integers() | st.text() | st.none()),
+)
+
+
+@given(rollouts)
+def test_a_rollout_is_read_back_as_it_was_written(rollout: Rollout) -> None:
+    written = json.loads(json.dumps({**rollout_object(rollout), "of a later version": 1}))
+    assert rollout_of(written) == rollout

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import typer
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from serve_app.adapters.memory_registry import MemoryRegistryStore
@@ -25,6 +27,10 @@ from serve_app.registry.entry import Key, ModelEntry
 from serve_app.registry.operations import CheckResult
 from serve_app.registry.registry import Registry
 from serve_app.registry.snapshot import Change, Snapshot
+from serve_app.telemetry import Telemetry
+from serve_app.validation.answering import counted, healthy
+from serve_app.validation.finding import Finding, State, together
+from serve_app.validation.target import Health
 from tests.builders import KEY, ScriptedEngine, gateway, settings
 from tests.unit.documents import served
 from tests.unit.kubernetes_api import PODS, Api, kubeconfig, kubernetes, pod, rayservice, usage
@@ -357,6 +363,41 @@ def test_bad_input_is_one_sentence(whole: Whole, api: Api, arguments: tuple[str,
 def test_a_kubernetes_that_may_not_be_read_fails_its_steps(whole: Whole, api: Api) -> None:
     api.refused = {PODS: 403}
     assert found(whole, "--rayservice", "manta")["replicas"]["state"] == "warning"
+
+
+# --- single steps ---
+
+
+def test_an_optional_part_that_is_away_is_a_warning() -> None:
+    seen = healthy(Health(is_ready=True, parts={"screener": "ok", "retriever": "no answer within 5 s"}), tries=1)
+    assert (seen.state, seen.words) == ("warning", "ready, without a part: retriever: no answer within 5 s")
+
+
+def exposition(*, model: str) -> str:
+    telemetry = Telemetry()
+    if model:
+        telemetry.began(model, {"route": 1.0}, 5.0, ())
+        telemetry.ended("t", "acme", model, "1", "answered", (1, 1), 5.0)
+    return telemetry.exposition().decode()
+
+
+def test_what_any_ingress_replica_counted_is_counted() -> None:
+    assert counted("small", [exposition(model="")]).state == "failed"
+    assert counted("small", [exposition(model=""), exposition(model="small")]).state == "passed"
+    assert "nothing is counted for small in manta_turns, " in counted("small", [exposition(model="large")]).words
+
+
+def test_metrics_that_a_dashboard_needs_are_named() -> None:
+    text = exposition(model="small").replace("manta_stage_seconds", "other_seconds")
+    assert counted("small", [text]).words == "a dashboard would lack manta_stage_seconds"
+
+
+@given(st.lists(st.sampled_from(["passed", "warning", "failed", "skipped"]), min_size=1))
+def test_the_worst_of_a_step_counts(states: list[State]) -> None:
+    step = together([Finding(state=state, words=f"{state} {number}") for number, state in enumerate(states)])
+    assert step.state == max(states, key=["skipped", "passed", "warning", "failed"].index)
+    assert step.words.count(";") == states.count(step.state) - 1
+    assert all(word.startswith(step.state) for word in step.words.split("; "))
 
 
 # --- nothing to validate ---
