@@ -90,7 +90,8 @@ class Verdict:
 
 def verdict(canary: Counts, stable: Counts, settings: GateSettings) -> Verdict:
     """May be asked for as often as one likes: the chance that a version no worse than tolerated is ever found in breach
-    on a step is at most `significance` over all gates, each of which has an eighth of it (Bonferroni)."""
+    on a step is at most `significance` over all gates, each of which has an eighth of it (Bonferroni), where requests
+    do not depend on each other."""
     findings = tuple(found(canary, stable, settings) for found in (*_SHARES, *_QUANTILES))
     enough = min(canary.requests, stable.requests) >= settings.step_requests
     state: Literal["breach", "fine", "not enough"] = "fine" if enough else "not enough"
