@@ -49,6 +49,11 @@ class Length:
         read = "".join(text[at : at + PIECE] for at in range(0, step * PIECES, step))
         return estimated_tokens(read) * len(text) // len(read) + self._framed
 
+    @property
+    def is_estimated(self) -> bool:
+        """Somebody wanted to know more than `most`."""
+        return "tokens" in self.__dict__
+
     def exceeds(self, limit: int) -> bool:
         return self.most > limit and self.tokens > limit
 

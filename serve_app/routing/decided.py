@@ -49,7 +49,9 @@ def facts(plan: Plan, choice: Choice) -> dict[str, Any]:
     if versions.rollout is not None:
         found["rollout"] = {"to": versions.rollout.to_version, "percent": versions.rollout.percent}
     if plan.max_cost is not None:
-        found |= {"max_cost": plan.max_cost, "estimated_cost": round(estimated_cost(chosen, asked), 8)}
+        found["max_cost"] = plan.max_cost
+        if asked.prompt.is_estimated:
+            found["estimated_cost"] = round(estimated_cost(chosen, asked), 8)
     if plan.max_first_token_ms is not None:
         found["max_first_token_ms"] = plan.max_first_token_ms
     return found

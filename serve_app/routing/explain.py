@@ -88,7 +88,8 @@ def _limits(facts: Facts) -> str:
     if facts.get("needs"):
         words += f"; it needed {' and '.join(facts['needs'])}"
     if "max_cost" in facts:
-        words += f"; estimated to cost {facts['estimated_cost']:.6g} of at most {facts['max_cost']:.6g}"
+        estimated = f", and was estimated to cost {facts['estimated_cost']:.6g}" if "estimated_cost" in facts else ""
+        words += f"; it was to cost at most {facts['max_cost']:.6g}{estimated}"
     if "max_first_token_ms" in facts:
         words += f"; its first token was to come within {facts['max_first_token_ms']:g} ms"
     return words

@@ -74,7 +74,7 @@ class Limits:
         return Obstacle("capability", f"has no {' and no '.join(missing)}") if missing else None
 
     def _cost(self, entry: ModelEntry) -> Obstacle | None:
-        if self.max_cost is None or not (entry.prompt_price or entry.output_price):
+        if self.max_cost is None or _cost(entry, self.asked, self.asked.prompt.most) <= self.max_cost:
             return None
         cost = estimated_cost(entry, self.asked)
         if cost <= self.max_cost:
@@ -91,5 +91,8 @@ class Limits:
 
 
 def estimated_cost(entry: ModelEntry, asked: Asked) -> float:
-    answer = asked.answer_tokens(entry.context_tokens)
-    return entry.price(asked.prompt.tokens + asked.sources_tokens, answer)
+    return _cost(entry, asked, asked.prompt.tokens)
+
+
+def _cost(entry: ModelEntry, asked: Asked, prompt_tokens: int) -> float:
+    return entry.price(prompt_tokens + asked.sources_tokens, asked.answer_tokens(entry.context_tokens))

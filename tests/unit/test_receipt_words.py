@@ -140,11 +140,21 @@ def test_a_missing_screener_is_said() -> None:
             0.2,
             {"rules": [{"name": "thrifty", "max_cost": 0.5, "max_first_token_ms": 800}], "pace": FixedPace()},
             "small, the question's difficulty is 0.20, below 0.50; rule 'thrifty' set limits; "
-            "estimated to cost 0 of at most 0.5; its first token was to come within 800 ms",
+            "it was to cost at most 0.5; its first token was to come within 800 ms",
+        ),
+        (
+            "auto",
+            0.9,
+            {"rules": [{"name": "thrifty", "max_cost": 0.005}]},
+            "large, the question's difficulty is 0.90, at or above 0.50; rule 'thrifty' set limits; "
+            "it could not take the request, so small did; "
+            "it was to cost at most 0.005, and was estimated to cost 0.000256",
         ),
     ],
 )
 def test_how_a_model_was_chosen(model: str, difficulty: float | None, changes: dict[str, Any], expected: str) -> None:
-    routing = Routing.over(entry("small"), entry("small", "2", 0), entry("large"), **changes)
+    prices = {"small": 1, "large": 100}
+    models = [entry(one, output_price=price) for one, price in prices.items()]
+    routing = Routing.over(*models, entry("small", "2", 0), **changes)
     route = routing.router.route(asking(model=model), read(difficulty))
     assert model_words(route.facts) == expected

@@ -306,7 +306,7 @@ def test_the_facts_are_plain_json_and_hold_no_text() -> None:
     facts = routing.router.route(turn, read(0.3)).facts
     assert json.loads(json.dumps(facts)) == facts
     assert "xylophone" not in json.dumps(facts)
-    assert facts.keys() >= {"revision", "shares", "sticky", "left_out", "rollout", "estimated_cost"}
+    assert facts.keys() >= {"revision", "shares", "sticky", "left_out", "rollout", "max_cost"}
 
 
 @given(st.text(max_size=3_000))
