@@ -1,6 +1,6 @@
 """The registry of models, for operators."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
@@ -16,6 +16,7 @@ from serve_app.registry.operations import RegistryOperations
 from serve_app.turn import Caller
 
 MAX_BODY_BYTES = 2**20
+AnyEnvironment = Environment | Literal[""]
 
 
 def registry_router(operations: RegistryOperations, authenticate: Authenticate) -> APIRouter:
@@ -65,18 +66,18 @@ async def _changed(operations: RegistryOperations, asked: EntryChange, who: str)
 
 def _add_listings(router: APIRouter, operations: RegistryOperations, Operator: Any) -> None:
     @router.get("/models")
-    async def models(_: Operator, model: Wanted = "", environment: Environment | None = None) -> dict[str, Any]:
+    async def models(_: Operator, model: Wanted = "", environment: AnyEnvironment = "") -> dict[str, Any]:
         """All versions, or those of a model or an environment."""
-        found = await operations.entries(model=model, environment=environment or "")
+        found = await operations.entries(model=model, environment=environment)
         return {"object": "list", "data": [entry_object(entry) for entry in found]}
 
     @router.get("/history")
     async def history(
         _: Operator,
         model: Wanted = "",
-        environment: Environment | None = None,
+        environment: AnyEnvironment = "",
         limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     ) -> dict[str, Any]:
         """Who changed what, when and why, the newest first."""
-        found = await operations.history(model=model, environment=environment or "", limit=limit)
+        found = await operations.history(model=model, environment=environment, limit=limit)
         return {"object": "list", "data": [audit_object(row) for row in found]}

@@ -3,6 +3,8 @@
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from serve_app.errors import InvalidRequest
 from serve_app.registry.entry import Capability, Egress, EngineKind, Environment, Key, ModelEntry, Signature
 from serve_app.registry.forms import (
@@ -51,9 +53,17 @@ class Registration(Section):
 
     @classmethod
     def of(cls, entry: ModelEntry, **changes: Any) -> "Registration":
-        """All that a person could have said of `entry`, with `changes`: to register it in another environment."""
+        """All that a person could have said of `entry`, with `changes`: to register it in another environment.
+
+        Raises InvalidRequest where nobody could have: a config names models more freely.
+        """
         said = {field: value for field, value in asdict(entry).items() if field in cls.model_fields}
-        return cls.model_validate({**said, **changes})
+        try:
+            return cls.model_validate({**said, **changes})
+        except ValidationError as exc:
+            first = exc.errors(include_url=False, include_context=False)[0]
+            field = str(first["loc"][0])
+            raise InvalidRequest(f"{field}: {first['msg'].removeprefix('Value error, ')}").at(field) from exc
 
     @property
     def key(self) -> Key:

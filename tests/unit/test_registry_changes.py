@@ -213,6 +213,11 @@ def test_every_field_of_an_entry_goes_to_another_environment() -> None:
     assert snapshot.entries == (replace(known, environment="production", weight=0, status="registered"),)
 
 
+def test_a_name_that_only_a_config_could_give_goes_nowhere_else() -> None:
+    with pytest.raises(InvalidRequest, match="model: must be 1 to 200 printable ASCII characters"):
+        Registration.of(entry(model="größe"), environment="production")
+
+
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [

@@ -156,6 +156,7 @@ def test_listings_are_narrowed(client: TestClient) -> None:
         return [(one["model"], one["environment"]) for one in found]
 
     assert listed(environment="staging") == [("meta/llama", "staging")]
+    assert len(listed(model="", environment="")) == 3
     assert listed(model="qwen") == [("qwen", "development")]
     assert len(client.get("/v1/registry/history", params={"limit": 2}).json()["data"]) == 2
 
