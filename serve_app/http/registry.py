@@ -16,7 +16,7 @@ from serve_app.registry.operations import RegistryOperations
 from serve_app.turn import Caller
 
 MAX_BODY_BYTES = 2**20
-AnyEnvironment = Environment | Literal[""]
+AnyEnvironment = Literal[Environment, ""]
 
 
 def registry_router(operations: RegistryOperations, authenticate: Authenticate) -> APIRouter:
