@@ -1,10 +1,12 @@
 """A version's way from one environment into another: gates, then steps that are undone when one fails."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from serve_app.deployed.gateway import Site
-from serve_app.errors import Conflict
+from serve_app.errors import Conflict, Rejected
 from serve_app.promotion.gates import Wanted
 from serve_app.promotion.undoing import Step
 from serve_app.registry.entry import Key, ModelEntry
@@ -26,6 +28,8 @@ class Promotion:
     why: str = ""
     plan: Plan = field(default_factory=lambda: Plan(model="", environment="", to_version=""))
     """Steps, hold and shadow share of the rollout in the target environment; whose it is, is set here."""
+    ours: set[str] = field(default_factory=set)
+    """What this promotion has changed, or may have: what someone else did meanwhile is not undone."""
 
     @property
     def key(self) -> Key:
@@ -65,15 +69,18 @@ class Promotion:
 
     async def _register(self, source: ModelEntry, is_first: bool) -> str:
         """Not routed to yet, and without weight: what is there goes on answering."""
+        if await self.entry():
+            raise Conflict(f"{self.wanted.model}@{self.wanted.version} was registered by someone else meanwhile")
         weight = ALL if is_first else 0
         asked = Registration.of(
             source, environment=self.wanted.target, weight=weight, **_elsewhere(source, self.wanted)
         )
-        made = await self.registry.register(asked, check=False, who=self.who, why=self.why)
+        with self._claimed("entry"):
+            made = await self.registry.register(asked, check=False, who=self.who, why=self.why)
         return f"{made.name} at {made.endpoint}, weight {made.weight}, not routed to yet"
 
     async def _deregister(self) -> None:
-        if await self.entry():
+        if "entry" in self.ours and await self.entry():
             await self.registry.deregister(self.key, who=self.who, why=self._undoing)
 
     async def _check(self) -> str:
@@ -85,34 +92,49 @@ class Promotion:
         return f"{seen} (asked by {f'a gateway of {gateway.environment}' if gateway else 'this command'})"
 
     async def _enable(self) -> str:
-        made = await self.registry.enable(self.key, weight=None, check=False, who=self.who, why=self.why)
+        with self._claimed("status"):
+            made = await self.registry.enable(self.key, weight=None, check=False, who=self.who, why=self.why)
         return f"{made.name} can be asked for as such, weight {made.weight}"
 
     async def _disable(self) -> None:
         entry = await self.entry()
-        if entry and entry.is_enabled:
+        if "status" in self.ours and entry and entry.is_enabled:
             await self.registry.disable(self.key, who=self.who, why=self._undoing)
 
     async def _start(self) -> str:
         model, version, target = self.wanted.model, self.wanted.version, self.wanted.target
         plan = replace(self.plan, model=model, to_version=version, environment=target)
-        standing = await self.rollouts.start(plan, who=self.who, why=self.why)
+        with self._claimed("rollout"):
+            standing = await self.rollouts.start(plan, who=self.who, why=self.why)
         percent = standing.rollout.percent if standing.rollout else 0
         return f"{percent} % of {model} in {target} go to {version}"
 
     async def _stop(self) -> None:
         for standing in await self.rollouts.under_way(model=self.wanted.model, environment=self.wanted.target):
-            if standing.rollout and standing.rollout.to_version == self.wanted.version:
+            is_it = standing.rollout and standing.rollout.to_version == self.wanted.version
+            if is_it and "rollout" in self.ours:
                 await self._rollback()
 
     async def _finish(self) -> str:
-        await self.rollouts.act("promote", self.wanted.model, self.wanted.target, who=self.who, why=self.why)
+        with self._claimed("requests"):
+            await self.rollouts.act("promote", self.wanted.model, self.wanted.target, who=self.who, why=self.why)
         return f"{self.wanted.version} answers all requests; `manta rollout rollback {self.wanted.model}` goes back"
 
     async def _return(self) -> None:
         newest = await self.rollouts.history(model=self.wanted.model, environment=self.wanted.target, limit=1)
-        if newest and newest[0].to_version == self.wanted.version and newest[0].state == "promoted":
+        is_it = newest and newest[0].to_version == self.wanted.version and newest[0].state == "promoted"
+        if is_it and "requests" in self.ours:
             await self._rollback()
+
+    @contextmanager
+    def _claimed(self, what: str) -> Iterator[None]:
+        """A refusal says that nothing was changed; any other failure leaves it open."""
+        self.ours.add(what)
+        try:
+            yield
+        except Rejected:
+            self.ours.discard(what)
+            raise
 
     async def _rollback(self) -> None:
         await self.rollouts.act("rollback", self.wanted.model, self.wanted.target, who=self.who, why=self._undoing)
@@ -141,7 +163,7 @@ def _noted(promotion: Promotion, before: tuple[ModelEntry, ...]) -> Step:
 
     async def compare() -> None:
         now = await promotion.registry.entries(model=wanted.model, environment=wanted.target)
-        if now != before:
+        if promotion.ours and now != before:
             raise Conflict(
                 f"{wanted.target} is not as it was before; `manta registry history --model {wanted.model} "
                 f"--environment {wanted.target}` shows who changed what"

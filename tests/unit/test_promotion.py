@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -290,6 +291,31 @@ async def test_a_change_by_someone_else_is_not_undone_but_told() -> None:
     [left] = caught.value.left
     assert "manta registry history --model qwen --environment production" in left.words
     assert (await store.snapshot()).find(OLD.key) == other
+
+
+@pytest.mark.parametrize("meanwhile", [0, 1, 2, 3])
+async def test_of_two_promotions_at_once_the_other_is_left_alone(meanwhile: int) -> None:
+    """The other comes while ours is at this step: whichever registered the version first goes through, whole."""
+    store = await stored(OLD, NEW)
+    ours, others = promotion(store), promotion(store)
+    steps, theirs = list(ours.steps(await ours.snapshot())), others.steps(await others.snapshot())
+    inner = steps[meanwhile]
+
+    async def first_the_other() -> str:
+        with suppress(Undone):
+            await carry_out(theirs, lambda _: None, at_once)
+        return await inner.do()
+
+    steps[meanwhile] = replace(inner, do=first_the_other)
+    try:
+        await carry_out(steps, lambda _: None, at_once)
+    except Undone as undone:
+        assert (meanwhile < 2, undone.left) == (True, ())
+    else:
+        assert meanwhile >= 2
+    [rollout] = (await store.snapshot()).rollouts
+    assert (rollout.to_version, rollout.state) == ("2", "running")
+    assert {e.version: e.weight for e in (await store.snapshot()).versions("qwen", "production")} == {"1": 90, "2": 10}
 
 
 async def test_a_rollout_of_someone_else_is_left_alone() -> None:
