@@ -83,6 +83,7 @@ class Upstream:
     connections: set[tuple[str, int]] = field(default_factory=set)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
+    _arrival: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body, more = b"", True
@@ -92,6 +93,7 @@ class Upstream:
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         self.asked.append(Asked(scope["method"], scope["path"], headers, orjson.loads(body) if body else None))
         self.connections.add(tuple(scope["client"]))
+        self._arrival.set()
         await self._said(self.replies.get(scope["path"], self.reply), receive, send)
 
     async def _said(self, reply: Reply, receive: Any, send: Any) -> None:
@@ -108,6 +110,12 @@ class Upstream:
             self.left.set()
             return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def until_asked(self, times: int) -> None:
+        async with asyncio.timeout(60):
+            while len(self.asked) < times:
+                await self._arrival.wait()
+                self._arrival.clear()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Upstream"]:

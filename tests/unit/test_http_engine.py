@@ -391,11 +391,12 @@ async def test_closing_stops_the_upstream(upstream: Upstream, client: httpx.Asyn
 @pytest.mark.parametrize("reply", [Reply(silent=True), Reply(pieces=(), then="hangs")], ids=["silent", "no event"])
 async def test_cancelling_stops_the_upstream(upstream: Upstream, client: httpx.AsyncClient, reply: Reply) -> None:
     upstream.reply = reply
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2):
-            await asked(upstream, client)
-    async with asyncio.timeout(5):
+    task = asyncio.create_task(asked(upstream, client))
+    await upstream.until_asked(1)
+    task.cancel()
+    async with asyncio.timeout(10):
         await upstream.left.wait()
+    assert task.cancelled()
 
 
 @pytest.mark.parametrize("reply", [Reply(silent=True), Reply(pieces=(), then="hangs")], ids=["silent", "no event"])
@@ -406,9 +407,7 @@ async def test_a_first_event_that_does_not_come_is_waited_for_as_long_as_the_ent
     error = await refused_by(upstream, client, reply, first_event_deadline_s=0.2)
     assert isinstance(error, EngineFailed)
     assert "did not answer in time" in str(error)
-    assert 0.2 <= time.monotonic() - begun < 2
-    async with asyncio.timeout(5):
-        await upstream.left.wait()
+    assert 0.2 <= time.monotonic() - begun < 30
 
 
 async def test_an_answer_that_comes_whole_may_take_longer_than_a_first_event(
@@ -422,7 +421,7 @@ async def test_an_answer_that_comes_whole_may_take_longer_than_a_first_event(
     assert time.monotonic() - begun > 0.4
 
 
-@pytest.mark.parametrize(("idle_s", "left_s"), [(0.2, 60), (60, 0.2)], ids=["idle", "deadline"])
+@pytest.mark.parametrize(("idle_s", "left_s"), [(0.2, 60), (60, 1.0)], ids=["idle", "deadline"])
 async def test_a_stream_that_pauses_too_long_is_broken(
     upstream: Upstream, client: httpx.AsyncClient, idle_s: float, left_s: float
 ) -> None:
@@ -458,11 +457,13 @@ async def test_many_that_hang_up_leave_the_connections_to_those_who_stay(
 ) -> None:
     """They are cut off wherever they are: connecting, waiting, reading."""
     upstream.reply = Reply(pieces=FRAMES[:1], then="hangs")
-    for seconds in (0.01, 0.05, 0.2):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await asyncio.gather(*(asked(upstream, client) for _ in range(100)))
-    assert upstream.asked
+    for arrived in (1, 30, 60):
+        tasks = [asyncio.create_task(asked(upstream, client)) for _ in range(60)]
+        await upstream.until_asked(len(upstream.asked) + arrived)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert all(task.cancelled() for task in tasks)
     upstream.reply = Reply()
     assert text_of(await asked(upstream, client)) == "Hello world."
 
