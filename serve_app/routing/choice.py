@@ -89,7 +89,9 @@ class Choice:
     def _refusal(self, models: Sequence[str]) -> MantaError:
         reasons = "; ".join(f"{name} {words}" for name, words in self.left_out.items())
         kinds = {obstacle.kind for _, obstacle in self._obstacles}
-        sentence = f"model: none of {', '.join(dict.fromkeys(models))} can take this request: {reasons}"
+        asked = list(dict.fromkeys(models))
+        who = f"{asked[0]} cannot" if len(asked) == 1 else f"none of {', '.join(asked)} can"
+        sentence = f"model: {who} take this request: {reasons}"
         if not kinds:
             return UnknownModel(f"{sentence}; GET /v1/models lists what is served").at("model")
         if kinds == {"context"}:

@@ -103,10 +103,10 @@ def _versions(facts: Facts) -> Iterator[tuple[str, str]]:
         return
     chosen = facts["candidates"][0].rpartition("@")[2]
     sticky = facts["sticky"]
-    others = ", ".join(f"{version} {_percent(share)}" for version, share in shares.items() if version != chosen)
+    others = "".join(f", {version} has {_percent(share)}" for version, share in shares.items() if version != chosen)
     kept = STICKY[sticky["by"]].format(name=sticky.get("name", ""))
     share = _percent(shares[chosen]) if chosen in shares else "none"
-    yield "version", f"{chosen}, which has {share} of the requests ({others}); {kept}"
+    yield "version", f"{chosen} has {share} of the requests{others}; {chosen} was {kept}"
 
 
 def _asked(receipt: Facts) -> str:

@@ -73,7 +73,7 @@ def test_a_canary_that_failed_and_was_answered_by_the_stable_version() -> None:
         "screened: under policy strict; 2 EMAIL_ADDRESS, 1 PERSON replaced by placeholders\n"
         "model: tiny, the question's difficulty is 0.31, below 0.50; it could not take the request, so chat did\n"
         "rollout: to version 2 was under way, at 5 %\n"
-        f"version: 2, which has 5 % of the requests (1 95 %); kept by the session {name}\n"
+        f"version: 2 has 5 % of the requests, 1 has 95 %; 2 was kept by the session {name}\n"
         "left out: tiny@1 holds 512 tokens and the request needs about 4336\n"
         "tried: chat@2: failed after 41.3 ms (engine_failed)\n"
         "tried: chat@1: its answer began after 120 ms\n"
