@@ -19,7 +19,7 @@ from serve_app.errors import InvalidRequest, Unavailable
 from serve_app.registry.entry import ModelEntry
 from serve_app.validation.target import Answered, Health
 
-QUESTION = "Say yes."
+QUESTION = "What is the capital of France?"
 MOST_TOKENS = 16
 HEALTH_S = 10.0
 """/health/ready waits 5 s for each part."""
