@@ -109,7 +109,7 @@ async def bad_canaries(running: Service, size: Size) -> list[Measured]:
         await running.register("2", "chat-2", check=False, weight=0)
         await running.enable("2")
         callers, before = Callers(running.client), await asyncio.to_thread(asked_of, "chat-2")
-        rollout = await running.start("2", (10, 50, 100), 600)
+        await running.start("2", (10, 50, 100), 600)
         async with callers.at_rate(3 * size.rate, model=MODEL):
             begun = time.monotonic()
             await ended(running, 240)
@@ -117,14 +117,14 @@ async def bad_canaries(running: Service, size: Size) -> list[Measured]:
             await asyncio.sleep(5)
         after = await running.latest()
         served = [one for one in callers.answered if one.version == "2"]
-        late = max((one.at - decided for one in served), default=0.0)
+        late = max((one.at - decided for one in served if one.at > decided), default=0.0)
         mishaps = troubles(callers.answered)
         tried = await asyncio.to_thread(asked_of, "chat-2") - before
         # An answer that breaks off after its first words cannot be taken over by another version.
         unharmed = name == "breaking off" or not mishaps
         kept = after["state"] == "rolled_back" and tried < 200 and late <= 5 and unharmed
         facts = {
-            "rollout": rollout["id"],
+            "rollout": after["id"],
             "state": after["state"],
             "reason": after["reason"],
             "canary_requests": tried,
@@ -133,9 +133,8 @@ async def bad_canaries(running: Service, size: Size) -> list[Measured]:
             "troubles": mishaps,
         }
         asked = "rolled back before 200, gone within 5 s" + ("" if name == "breaking off" else ", none failed")
-        said = (
-            f"{after['state']}: {len(served)} answers of the canary, {decided - begun:.0f} s, gone {late:.1f} s later"
-        )
+        reason = f"{after['state']} after {tried} requests of the canary, {decided - begun:.0f} s"
+        said = f"{reason}; gone {late:.1f} s later"
         found.append(Measured(f"a canary that is {name}", said, asked, kept, facts))
     await asyncio.to_thread(tell, "chat-2", **asdict(Told()))
     return found
@@ -157,7 +156,7 @@ async def whole_cycle(running: Service, size: Size) -> list[Measured]:
         back = time.monotonic()
         await asyncio.sleep(5)
     answered = callers.answered + long.answered
-    late = max((one.at - back for one in answered if one.version == "2"), default=0.0)
+    late = max((one.at - back for one in answered if one.version == "2" and one.at > back), default=0.0)
     cut = sum(one.words < size.stream_tokens for one in long.answered)
     kept = promoted["state"] == "promoted" and not troubles(answered) and not cut and late <= 5
     facts = {
