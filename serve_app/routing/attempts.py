@@ -22,6 +22,7 @@ FAIR_S = 1.0
 """With less than this an endpoint is not to blame for being late, and time is not shared out."""
 MARGIN_S = 0.05
 """The last attempt ends this long before the deadline, so that it says itself what was late."""
+TOO_LATE = "no answer within this service's time limit; try again later"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +51,8 @@ class Attempts:
 
         Only what is an endpoint's fault is tried elsewhere, and only before an answer's first event: `ask` hands out
         the events as they leave for the caller. What the caller can act on is raised at once. When none answers, the
-        first error that tells the caller something is raised, else the last. A stream that was begun and left is
-        closed. `expires_at`: the request's deadline in Unix seconds; DeadlineExceeded is raised shortly before it.
+        first error that tells the caller something is raised, else the last, or DeadlineExceeded shortly before
+        `expires_at` (Unix seconds). A stream that was begun and left is closed.
         """
         budget = self._budgets.setdefault(route.chosen.model, RetryBudget(self.retry_share))
         budget.asked()
@@ -63,7 +64,11 @@ class Attempts:
                 if not error.elsewhere:
                     raise
                 errors.append(error)
-        raise next((error for error in errors if not isinstance(error, EngineFailed)), errors[-1])
+        if telling := next((error for error in errors if not isinstance(error, EngineFailed)), None):
+            raise telling
+        if time.time() > expires_at - 2 * MARGIN_S:
+            raise DeadlineExceeded(TOO_LATE) from errors[-1]
+        raise errors[-1]
 
     def _tries(
         self, candidates: tuple[ModelEntry, ...], budget: RetryBudget, made: list[Attempt]
@@ -99,13 +104,12 @@ class Attempts:
         events = watched(ask(entry), circuit)
         try:
             first = await first_of(events, seconds)
-        except BaseException as error:  # A caller who hangs up, too, gives a probe back and leaves nothing running.
+        except BaseException as error:  # A caller who hangs up gives a probe back, too.
             blamed = isinstance(error, MantaError) and error.elsewhere
             (circuit.failed if blamed else circuit.abandoned)()
             if isinstance(error, MantaError):
                 spent_ms = (time.perf_counter() - began) * 1000
                 made.append(Attempt(entry=entry, outcome=error.code, ms=spent_ms, failed=blamed))
-            await events.aclose()
             raise
         spent_s = time.perf_counter() - began
         circuit.began()
@@ -127,7 +131,7 @@ async def first_of(events: Events, seconds: float) -> Event:
         raise EngineFailed("the engine ended without an answer; try again") from None
     except TimeoutError as late:
         if seconds < FAIR_S:
-            raise DeadlineExceeded("no answer within this service's time limit; try again later") from late
+            raise DeadlineExceeded(TOO_LATE) from late
         raise EngineFailed(f"no answer began within {seconds:.3g} s; try again later") from late
 
 
