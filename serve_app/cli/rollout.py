@@ -1,5 +1,6 @@
 """`manta rollout`: a new version takes a model's requests step by step, watched, and goes back by itself."""
 
+import sys
 import time
 from typing import Annotated
 
@@ -31,6 +32,7 @@ def start(
     shadow: Shadow = 0,
     environment: In = None,
     why: Why = "",
+    yes: Yes = False,
     output: Output = "table",
     database: DatabaseUrl = None,
 ) -> None:
@@ -39,6 +41,9 @@ def start(
     async def work(there: Reached) -> Standing:
         percents, hold_s = percents_of(steps), seconds(hold, "hold")
         place = await place_of(there, model, environment, to_version=to)
+        if sys.stdin.isatty():  # a script need not say --yes: nothing is lost, and what is worse goes back by itself
+            share = f"{percents[0]} %" if percents else "a copy"
+            confirmed(f"Send {share} of {model}'s requests in {place.environment} to version {to}?", yes)
         plan = Plan(
             model=place.model,
             environment=place.environment,

@@ -1,6 +1,6 @@
 """Rollouts of models, for operators."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
@@ -15,6 +15,7 @@ from serve_app.rollout.operations import RolloutOperations
 from serve_app.turn import Caller
 
 MAX_BODY_BYTES = 2**20
+AnyEnvironment = Literal[Environment, ""]
 
 
 def rollouts_router(operations: RolloutOperations, authenticate: Authenticate) -> APIRouter:
@@ -23,9 +24,9 @@ def rollouts_router(operations: RolloutOperations, authenticate: Authenticate) -
     Operator = Annotated[Caller, Depends(operator(authenticate, "rollouts"))]
 
     @router.get("", dependencies=[Depends(operator(authenticate, "rollouts"))])
-    async def under_way(model: str = "", environment: Environment | None = None) -> dict[str, Any]:
+    async def under_way(model: str = "", environment: AnyEnvironment = "") -> dict[str, Any]:
         """Those under way, with what their gates know."""
-        found = await operations.under_way(model=model, environment=environment or "")
+        found = await operations.under_way(model=model, environment=environment)
         return {"object": "list", "data": [standing_object(one) for one in found]}
 
     @router.post("", status_code=201, openapi_extra=body_schema(RolloutStart))
@@ -44,10 +45,10 @@ def rollouts_router(operations: RolloutOperations, authenticate: Authenticate) -
 
     @router.get("/history", dependencies=[Depends(operator(authenticate, "rollouts"))])
     async def history(
-        model: str = "", environment: Environment | None = None, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+        model: str = "", environment: AnyEnvironment = "", limit: Annotated[int, Query(ge=1, le=1_000)] = 100
     ) -> dict[str, Any]:
         """All rollouts, the newest first."""
-        found = await operations.history(model=model, environment=environment or "", limit=limit)
+        found = await operations.history(model=model, environment=environment, limit=limit)
         return {"object": "list", "data": [rollout_object(one) for one in found]}
 
     return router

@@ -109,7 +109,7 @@ def test_a_rollout_is_started_and_told(service: Service) -> None:
 
 
 def test_a_rollout_may_be_shadow_traffic_alone(service: Service) -> None:
-    said = fine(run(service, "start", MODEL, "--to", "2", "--steps", "", "--shadow", "10"))
+    said = fine(run(service, "start", MODEL, "--to", "2", "--steps", "", "--shadow", "10", "--yes"))
     assert "no steps, shadow traffic alone; weights 1: 100, 2: 0" in said
     assert "10 % of the requests also go to it in the shadow" in said
 
@@ -192,6 +192,32 @@ def test_a_rollback_finds_the_one_rollout(service: Service) -> None:
 
 def test_a_rollback_may_name_a_version(service: Service) -> None:
     assert "weights 1: 0, 2: 100" in fine(run(service, "rollback", MODEL, "--to", "2", "--yes"))
+
+
+def test_at_a_terminal_a_start_is_asked_for(service: Service) -> None:
+    """A real process, for the runner has no terminal."""
+    ours, theirs = os.openpty()
+    command = [
+        sys.executable,
+        "-c",
+        "from serve_app.cli.main import app; app()",
+        "rollout",
+        "start",
+        MODEL,
+        "--to",
+        "2",
+    ]
+    environment = {**os.environ, "MANTA_URL": service.url, "MANTA_API_KEY": "admin"}
+    with subprocess.Popen(
+        command, env=environment, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        os.write(ours, b"n\n")
+        said, _ = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert process.returncode == 1
+    assert said.startswith("Send 5 % of org/qwen's requests in development to version 2? [y/N]:")
+    assert service.weights() == {"1": 100, "2": 0}
 
 
 @pytest.mark.parametrize("command", ["promote", "rollback"])

@@ -106,6 +106,14 @@ def test_what_is_wrong_with_a_rollout_is_one_sentence(
     assert service.weights() == {"1": 100, "2": 0}
 
 
+@pytest.mark.parametrize("path", ["/v1/rollouts", "/v1/rollouts/history"])
+def test_an_environment_that_is_none_is_named(service: Service, path: str) -> None:
+    assert call(service, "GET", path, params={"environment": ""}).status_code == 200
+    response = call(service, "GET", path, params={"environment": "moon"})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "environment"
+
+
 def test_two_rollouts_of_a_model_are_refused(service: Service) -> None:
     started(service)
     response = call(service, "POST", "/v1/rollouts", json={**PLACE, "to": "1"})
