@@ -14,8 +14,8 @@ from serve_app.rollout.rollout import Rollout
 
 COLOURS = {"enabled": "green", "registered": "yellow", "disabled": "dim", "failed": "red"}
 TIMES = ("created_at", "updated_at")
-UNTOLD = (*TIMES, "started_at", "step_started_at", "ended_at", "figures")
-"""Of a change: when it was stands beside it, and figures are for JSON."""
+UNTOLD = (*TIMES, "started_at", "step_started_at", "ended_at", "reason", "figures")
+"""Of a change: when and why it was stands beside it, and figures are for JSON."""
 
 
 def shares(entries: Iterable[ModelEntry]) -> dict[Key, float]:

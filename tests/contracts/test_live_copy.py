@@ -111,6 +111,18 @@ async def test_operators_who_say_different_things_at_once_all_keep_theirs(
         await one.store.close()
 
 
+async def test_of_versions_that_are_enabled_at_once_the_first_takes_all(registry_url: str, operator: Registry) -> None:
+    versions = [str(number) for number in range(10)]
+    await asyncio.gather(
+        *(operator.register(registration(version), check=False, who="ann", why="") for version in versions)
+    )
+    keys = [registration(version).key for version in versions]
+    await asyncio.gather(*(operator.enable(key, weight=None, check=False, who="ann", why="") for key in keys))
+    entries = await operator.entries()
+    assert sorted(entry.weight for entry in entries if entry.is_enabled) == [0] * 9 + [100]
+    assert [row.id for row in await operator.history()] == list(range(20, 0, -1))
+
+
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[Postgres]:
     with postgres() as running:
