@@ -51,7 +51,11 @@ def development(config: Config) -> Overlay:
     name = gateway.router.small
     model = gateway.models[name]
     settings = gateway.model_copy(
-        update={"models": {name: model}, "router": gateway.router.model_copy(update={"large": name})}
+        update={
+            "models": {name: model},
+            "router": gateway.router.model_copy(update={"large": name, "fallbacks": {}}),
+            "registry": gateway.registry.model_copy(update={"environment": "development"}),
+        }
     )
     kept = [
         app for app in config.applications if isinstance(app.args, GatewaySettings) or app.name == model.application

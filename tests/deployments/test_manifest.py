@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.cluster_pods import gateway_secrets
-from deployments.manifest import render
+from deployments.manifest import development, render
 from serve_app.settings import Config, GatewaySettings, VllmSettings
 from tests.deployments.operator_rules import DNS_1035, pod_templates, refusals
 from tests.deployments.rendered_manifests import COMMITTED, OVERLAYS, a100, built, rayservice
@@ -260,3 +260,10 @@ def test_rendering_twice_gives_the_same_text() -> None:
 def test_only_relative_paths_are_rendered() -> None:
     assert not any(path.is_absolute() or ".." in path.parts for path in render(a100()))
     assert Path("base/rayservice.yaml") in render(a100())
+
+
+def test_the_development_overlay_serves_development() -> None:
+    """Its gateway would otherwise put its own models into production's registry."""
+    found = development(a100()).config.gateway
+    assert found.registry.environment == "development"
+    assert set(found.router.fallbacks) <= set(found.models)
