@@ -76,7 +76,7 @@ class Circuit:
             logger.info("circuit of %s closes: it answers again", self.name)
 
     def ended(self) -> None:
-        self._breaks, self._on_probation, self._wait_s = 0, False, FIRST_WAIT_S
+        self._breaks, self._on_probation = 0, False
 
     def failed(self) -> None:
         """Before its first event."""

@@ -188,6 +188,16 @@ async def test_a_lone_endpoint_that_was_slow_to_fail_is_not_asked_again(monkeypa
     assert world.engines["one"].asked == 1
 
 
+async def test_asking_a_lone_endpoint_once_more_is_paid_for_too() -> None:
+    lone = [entry(f"http://lone{number}", version=f"lone{number}") for number in range(int(BURST) + 1)]
+    world = World({each.version: Engine([EngineFailed("gone")]) for each in lone}, retry_share=0.0)
+    for each in lone[:-1]:
+        await world.answer(each)
+    with pytest.raises(EngineFailed):
+        await world.begin(lone[-1])
+    assert world.engines[lone[-1].version].asked == 1
+
+
 async def test_a_lone_endpoint_that_is_busy_is_not_asked_again() -> None:
     world = World({"one": Engine([busy()])})
     with pytest.raises(RateLimited):
@@ -236,6 +246,18 @@ async def test_answers_that_break_off_open_the_circuit_too() -> None:
         with pytest.raises(EngineFailed):
             await world.answer(ONE, TWO)
     assert (await world.begin(ONE, TWO)).entry == TWO
+
+
+async def test_a_whole_answer_between_those_that_break_off_keeps_it_closed() -> None:
+    world = World({"one": Engine()})
+    for _ in range(3):
+        world.engines["one"].breaks = True
+        for _ in range(FAILURES - 1):
+            with pytest.raises(EngineFailed):
+                await world.answer(ONE, TWO)
+        world.engines["one"].breaks = False
+        await world.answer(ONE, TWO)
+    assert "two" not in world.engines
 
 
 async def test_callers_who_hang_up_do_not_open_it() -> None:

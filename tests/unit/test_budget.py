@@ -20,3 +20,10 @@ def test_retries_are_at_most_the_share_of_requests_and_a_constant_from_any_momen
 def test_a_quiet_service_may_retry_at_once() -> None:
     budget = RetryBudget(0.0)
     assert [budget.takes() for _ in range(int(BURST) + 1)] == [True] * int(BURST) + [False]
+
+
+def test_a_quiet_stretch_saves_nothing_up() -> None:
+    budget = RetryBudget(1.0)
+    for _ in range(100):
+        budget.asked()
+    assert sum(budget.takes() for _ in range(100)) == BURST

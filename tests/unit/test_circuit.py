@@ -100,6 +100,17 @@ def test_what_happened_before_the_window_does_not_count(endpoint: Endpoint) -> N
     assert not endpoint.circuit.refuses
 
 
+def test_what_opened_it_once_does_not_open_it_again(endpoint: Endpoint) -> None:
+    for _ in range(LEAST_REQUESTS // 2):
+        endpoint.answers()
+        endpoint.fails()
+    assert endpoint.circuit.refuses
+    endpoint.waits(FIRST_WAIT_S)
+    endpoint.answers()
+    endpoint.fails()
+    assert not endpoint.circuit.refuses
+
+
 def test_one_request_probes_it_after_a_while_and_no_other(endpoint: Endpoint) -> None:
     endpoint.fails(FAILURES)
     endpoint.waits(FIRST_WAIT_S - 0.1)
