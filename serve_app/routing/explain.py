@@ -12,7 +12,7 @@ STICKY = {
     "user": "kept by the user {name}",
     "key": "kept by the API key {name}",
     "conversation": "kept by how the conversation began",
-    "turn": "taken in turn, as nobody in particular asked",
+    "turn": "taken in its turn, as nobody in particular asked",
 }
 """What `{name}` stands for is a digest: the same caller has the same one in each receipt."""
 CIRCUIT_OPEN = "left alone, it has failed too often of late"

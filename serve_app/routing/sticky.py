@@ -12,10 +12,14 @@ from serve_app.routing.asked import Asked
 from serve_app.routing.table import Versions
 
 By = Literal["session", "user", "key", "conversation", "turn"]
-"""turn: nobody is named and nothing was said before, so the versions take turns."""
+"""turn: nobody is named and nothing was said before, so the versions keep their shares exactly."""
 
 REMEMBERED = 20_000
 """Conversations without a name whose version is known, each about 200 bytes."""
+LEEWAY = 3.0
+"""Requests that a version may be ahead or behind before the first question of a conversation without a name goes to
+where it is due, and not to where its beginning says, which is what another replica goes by for the next question. At
+50/50 that are two of a hundred."""
 MOST_OWED = 200.0
 """Requests that the turns make up for at most, where callers with a name have not come in proportion: a version that
 one busy session keeps must not go without everybody else for long."""
@@ -71,7 +75,7 @@ def _named(by: By, tenant: str, name: str) -> Identity:
 
 @dataclass(slots=True)
 class Turns:
-    """One model's versions in turn, each as often as its weight says: after any number of requests within one.
+    """One model's versions, each as often as its weight says: after any number of requests within LEEWAY and one.
 
     Requests of callers with a name are counted too, so the turns make up for what their hashes did.
     """
@@ -86,9 +90,12 @@ class Turns:
             self.shares = dict(versions.shares)
             self._owed = dict.fromkeys(self.shares, 0.0)
 
-    def next(self, entries: Sequence[ModelEntry]) -> tuple[ModelEntry, ...]:
-        """Whose turn it is first."""
-        return tuple(sorted(entries, key=lambda entry: -(self._owed[entry.version] + self.shares[entry.version])))
+    def next(self, entries: Sequence[ModelEntry], leeway: float) -> tuple[ModelEntry, ...]:
+        """`entries` as they are, where none is more than `leeway` off its due; else those furthest behind first."""
+        due = {entry.version: self._owed[entry.version] + self.shares[entry.version] for entry in entries}
+        if due[entries[0].version] >= -leeway and max(due.values()) <= leeway:
+            return tuple(entries)
+        return tuple(sorted(entries, key=lambda entry: -due[entry.version]))
 
     def took(self, version: str) -> None:
         for name, share in self.shares.items():
@@ -109,8 +116,10 @@ class Stickiness:
         """`entries`, some of `versions.weighted`: the one that is chosen, then those next to it."""
         turns = self.turns.setdefault(model, Turns())
         turns.weigh(versions)
-        ordered = turns.next(entries) if who.by == "turn" else ranked(entries, who.name)
-        if who.by == "conversation":
+        ordered = ranked(entries, who.name)
+        if who.by == "turn":
+            ordered = turns.next(ordered, LEEWAY if who.name else 0.0)
+        elif who.by == "conversation":
             kept = self.began.get((model, who.name))
             ordered = tuple(sorted(ordered, key=lambda entry: entry.version != kept))
         turns.took(ordered[0].version)
