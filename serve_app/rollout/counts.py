@@ -74,7 +74,7 @@ class Counts:
     failures: int = 0
     fallbacks: int = 0
     judged: int = 0
-    """Answers that were looked at for what they say and cost: of one session the first few alone."""
+    """Answers of which all the rest is counted: of one session the first few alone."""
     blocked: int = 0
     refused: int = 0
     cited: int = 0
@@ -114,32 +114,36 @@ SUMS = frozenset({"grounded", "spent", "agreement"})
 
 
 def increments(outcome: Outcome, *, judged: bool = True) -> Iterator[tuple[str, float]]:
-    """What one outcome adds to its arm's numbers. `judged`: whether what its answer says and costs counts too."""
+    """What one outcome adds to its arm's numbers. `judged`: whether more of it counts than that it failed or not."""
     yield "requests", 1
     if outcome.failed:
         yield "failures", 1
     if outcome.fell_back:
         yield "fallbacks", 1
+    if judged and not outcome.failed:
+        yield "judged", 1
+        yield from _times(outcome)
+        yield from _words(outcome)
+
+
+def _times(outcome: Outcome) -> Iterator[tuple[str, float]]:
     if outcome.first_token_s is not None:
         yield f"first_token/{bucket(outcome.first_token_s)}", 1
     if outcome.tokens_per_s:
         yield f"per_token/{bucket(1 / outcome.tokens_per_s)}", 1
-    if outcome.agreement is not None:
-        yield from (("compared", 1), ("agreement", outcome.agreement))
-    if judged and not outcome.failed:
-        yield from _judgement(outcome)
+    if outcome.cost is not None:
+        yield from ((f"cost/{bucket(outcome.cost)}", 1), ("priced", 1), ("spent", outcome.cost))
 
 
-def _judgement(outcome: Outcome) -> Iterator[tuple[str, float]]:
-    yield "judged", 1
+def _words(outcome: Outcome) -> Iterator[tuple[str, float]]:
     if outcome.blocked:
         yield "blocked", 1
     if outcome.refused:
         yield "refused", 1
     if outcome.grounded is not None:
         yield from (("cited", 1), ("grounded", outcome.grounded))
-    if outcome.cost is not None:
-        yield from ((f"cost/{bucket(outcome.cost)}", 1), ("priced", 1), ("spent", outcome.cost))
+    if outcome.agreement is not None:
+        yield from (("compared", 1), ("agreement", outcome.agreement))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ class GateSettings(Section):
     which a test has to show."""
 
     min_requests: int = Field(default=20, gt=0)
-    """Of the canary, before anything is concluded."""
+    """Of the canary, before anything is concluded; and answers that are judged, before a step is taken."""
     step_requests: int = Field(default=50, gt=0)
     """Of the canary, before a step is taken after its hold: with that many a version that fails one request in five
     would have been found."""

@@ -93,7 +93,8 @@ def verdict(canary: Counts, stable: Counts, settings: GateSettings) -> Verdict:
     on a step is at most `significance` over all gates, each of which has an eighth of it (Bonferroni), where requests
     do not depend on each other."""
     findings = tuple(found(canary, stable, settings) for found in (*_SHARES, *_QUANTILES))
-    enough = min(canary.requests, stable.requests) >= settings.step_requests
+    requested, judged = min(canary.requests, stable.requests), min(canary.judged, stable.judged)
+    enough = requested >= settings.step_requests and judged >= settings.min_requests
     state: Literal["breach", "fine", "not enough"] = "fine" if enough else "not enough"
     if any(finding.state == "breach" for finding in findings):
         state = "breach"

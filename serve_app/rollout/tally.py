@@ -13,8 +13,8 @@ MOST_PLACES = 300
 """Arms of steps of rollouts that are remembered; the oldest go first."""
 
 MOST_OF_ONE = 5
-"""Answers to one session that are judged on a step for what they say and cost: a session stays with its version and is
-like itself, so that a busy one would look like a difference between versions."""
+"""Answers to one session that are judged on a step: a session stays with its version and is like itself, so that a busy
+one would look like a difference between versions. Its failures count all the same."""
 MOST_CALLERS = 20_000
 """Sessions whose outcomes are told apart, each about 200 bytes; the one not heard of for longest goes first."""
 

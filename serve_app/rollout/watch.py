@@ -171,9 +171,11 @@ def waits_for(rollout: Rollout, found: Verdict, settings: GateSettings, now: flo
     if rollout.is_at_its_last:
         return f"an operator: `manta rollout promote {rollout.model}`, or rollback"
     left_s = rollout.hold_s - (now - rollout.step_started_at)
-    if found.state == "not enough":
+    if found.state == "not enough" and min(found.requests.values()) < settings.step_requests:
         counted = " and ".join(f"{number} {arm}" for arm, number in found.requests.items())
         return f"requests: {counted}, of {settings.step_requests} each"
+    if found.state == "not enough":
+        return f"answers to more sessions: {settings.min_requests} of each arm have to be judged, a few of a session"
     return f"the rest of its hold, {left_s:.0f} s" if left_s > 0 else "the next look"
 
 

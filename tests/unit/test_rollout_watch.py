@@ -174,6 +174,24 @@ async def test_nothing_is_promoted_on_too_few_requests_however_long_it_is_held(r
     assert replica.weights() == {"1": 50, "2": 50}
 
 
+async def test_nothing_is_promoted_on_what_one_session_was_answered(replica: Replica, clock: Clock) -> None:
+    replica.served("1", 200)
+    replica.served("2", 200, who="busy")
+    clock.now += HOLD_S
+    await replica.watch.look()
+    await replica.current()
+    assert replica.weights() == {"1": 90, "2": 10}
+    report = await replica.watch.judge(replica.live.snapshot.rollouts[0])
+    assert report["waits_for"].startswith("answers to more sessions: 20 of each arm")
+
+
+async def test_a_version_that_fails_one_session_alone_goes_back(replica: Replica) -> None:
+    replica.served("1", 200)
+    replica.served("2", 20, who="busy", failed=True)
+    await replica.watch.look()
+    assert replica.weights() == {"1": 100}
+
+
 async def test_a_paused_rollout_stays_and_still_goes_back(replica: Replica, clock: Clock) -> None:
     await replica.store.change(pause("m", "staging", who="olga", now=BEGAN))
     await replica.current()
