@@ -13,8 +13,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +26,7 @@ import numpy as np
 from serve_app.rollout.counts import BUCKETS, GROWTH, SMALLEST, Counts, Histogram
 from serve_app.rollout.gate_settings import GateSettings
 from serve_app.rollout.gates import verdict
+from serve_app.rollout.tally import MOST_OF_ONE
 
 RESULTS = Path(__file__).parent / "results" / "gates"
 SETTINGS = GateSettings()
@@ -55,6 +56,28 @@ class Service:
     """For a minute in the middle of the hold a third of the requests fails and first tokens take three times as long;
     of both versions alike."""
 
+    session: int = 0
+    """Requests of a session, which come at once and are like each other; 0: each stands for itself."""
+
+    def of_session(self, rng: np.random.Generator) -> "Service":
+        """What one session is like: its shares vary as Beta with a sum of 5, its times and prices as stated here."""
+
+        def share(mean: float) -> float:
+            return float(rng.beta(5 * mean + 1e-9, 5 * (1 - mean)))
+
+        return replace(
+            self,
+            errors=share(self.errors),
+            blocked=share(self.blocked),
+            refused=share(self.refused),
+            grounded=share(self.grounded),
+            first_token_s=self.first_token_s * math.exp(rng.normal(0, 0.4)),
+            spread=0.3,
+            tokens_per_s=self.tokens_per_s * math.exp(rng.normal(0, 0.2)),
+            cost=self.cost * math.exp(rng.normal(0, 0.7)),
+            cost_spread=0.4,
+        )
+
     def at(self, second: int) -> "Service":
         if not self.outage or not HOLD_S // 2 <= second < HOLD_S // 2 + 60:
             return self
@@ -66,6 +89,10 @@ GOOD = {
     "the same version": (USUAL, USUAL),
     "the same, with an outage of both": (replace(USUAL, outage=True), replace(USUAL, outage=True)),
     "the same, first tokens spread wide": (replace(USUAL, spread=1.0), replace(USUAL, spread=1.0)),
+    **{
+        f"the same, in sessions of {session} that differ": (replace(USUAL, session=session),) * 2
+        for session in (10, 20, 50)
+    },
     "as much worse as is tolerated": (
         replace(
             USUAL,
@@ -105,25 +132,34 @@ class Drawn:
         self.grounded = 0.0
         self.histograms = {name: np.zeros(BUCKETS, np.int64) for name in ("first_token", "per_token", "cost")}
 
-    def add(self, service: Service, requests: int) -> None:
+    def come(self, service: Service, rate: float) -> None:
+        """What comes in a second."""
+        if not service.session:
+            self.add(service, int(self.rng.poisson(rate)))
+            return
+        for _ in range(int(self.rng.poisson(rate / service.session))):
+            self.add(service.of_session(self.rng), service.session, MOST_OF_ONE)
+
+    def add(self, service: Service, requests: int, most_judged: int = sys.maxsize) -> None:
         rng, answered = self.rng, requests - int(self.rng.binomial(requests, service.errors))
-        cited = int(rng.binomial(answered, service.cited))
+        judged = min(answered, most_judged)
+        cited = int(rng.binomial(judged, service.cited))
         drawn = {
             "requests": requests,
             "failures": requests - answered,
-            "judged": answered,
+            "judged": judged,
             "fallbacks": int(rng.binomial(requests - answered, min(1, service.fallbacks / max(service.errors, 1e-9)))),
-            "blocked": int(rng.binomial(answered, service.blocked)),
-            "refused": int(rng.binomial(answered, service.refused)),
+            "blocked": int(rng.binomial(judged, service.blocked)),
+            "refused": int(rng.binomial(judged, service.refused)),
             "cited": cited,
         }
         for name, count in drawn.items():
             self.totals[name] += count
         of = rng.integers(2, 5, cited)
         self.grounded += float((rng.binomial(of, service.grounded) / of).sum())
-        self._histogram("first_token", service.first_token_s * np.exp(rng.normal(0, service.spread, answered)))
-        self._histogram("per_token", np.exp(rng.normal(0, 0.3, answered)) / service.tokens_per_s)
-        self._histogram("cost", service.cost * np.exp(rng.normal(0, service.cost_spread, answered)))
+        self._histogram("first_token", service.first_token_s * np.exp(rng.normal(0, service.spread, judged)))
+        self._histogram("per_token", np.exp(rng.normal(0, 0.3, judged)) / service.tokens_per_s)
+        self._histogram("cost", service.cost * np.exp(rng.normal(0, service.cost_spread, judged)))
 
     def _histogram(self, name: str, values: np.ndarray) -> None:
         positions = np.rint(np.log(values / SMALLEST) / math.log(GROWTH)).astype(int)
@@ -139,12 +175,12 @@ class Drawn:
 
 def held(name: str, seed: int) -> str:
     """The gate that took a good version back within a hold; empty where none did."""
-    rng = np.random.default_rng([seed, list(GOOD).index(name)])
+    rng = np.random.default_rng([seed, *name.encode()])
     good, usual = GOOD[name]
     canary, stable = Drawn(rng), Drawn(rng)
     for second in range(HOLD_S):
-        canary.add(good.at(second), int(rng.poisson(CANARY_PER_S)))
-        stable.add(usual.at(second), int(rng.poisson(CANARY_PER_S * STABLE_SHARE)))
+        canary.come(good.at(second), CANARY_PER_S)
+        stable.come(usual.at(second), CANARY_PER_S * STABLE_SHARE)
         found = verdict(canary.counts(), stable.counts(), SETTINGS)
         if found.state == "breach":
             return str(found.gate)
@@ -153,7 +189,7 @@ def held(name: str, seed: int) -> str:
 
 def sought(name: str, seed: int) -> tuple[int, str]:
     """How many requests a bad version had served when it was found, and by which gate."""
-    rng = np.random.default_rng([seed, list(BAD).index(name)])
+    rng = np.random.default_rng([seed, *name.encode()])
     canary, stable = Drawn(rng), Drawn(rng)
     for served in range(5, PATIENCE + 1, 5):
         canary.add(BAD[name], 5)
@@ -164,48 +200,42 @@ def sought(name: str, seed: int) -> tuple[int, str]:
     return PATIENCE, ""
 
 
-def measured(holds: int, hunts: int, workers: int) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    with ProcessPoolExecutor(workers) as pool:
-        for name in BAD:
-            began = time.perf_counter()
-            found = list(pool.map(partial(sought, name), range(hunts), chunksize=8))
-            served, gates = sorted(one for one, _ in found), [gate for _, gate in found]
-            yield (
-                "bad",
-                name,
-                {
-                    "runs": hunts,
-                    "served": served,
-                    "p50": int(np.percentile(served, 50)),
-                    "p95": int(np.percentile(served, 95)),
-                    "within_200": sum(one < 200 for one in served) / hunts,
-                    "gates": {gate: gates.count(gate) for gate in sorted(set(gates))},
-                },
-            )
-            print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
-        for name in GOOD:
-            began = time.perf_counter()
-            ends = list(pool.map(partial(held, name), range(holds), chunksize=8))
-            taken_back = [gate for gate in ends if gate not in ("", "not enough")]
-            yield "good", name, {"runs": holds, "taken_back": len(taken_back), "gates": sorted(taken_back)}
-            print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
+def hunted(pool: Executor, name: str, runs: int) -> dict[str, Any]:
+    found = list(pool.map(partial(sought, name), range(runs), chunksize=8))
+    served, gates = sorted(one for one, _ in found), [gate for _, gate in found]
+    return {
+        "runs": runs,
+        "served": served,
+        "p50": int(np.percentile(served, 50)),
+        "p95": int(np.percentile(served, 95)),
+        "within_200": sum(one < 200 for one in served) / runs,
+        "gates": {gate: gates.count(gate) for gate in sorted(set(gates))},
+    }
+
+
+def kept(pool: Executor, name: str, runs: int) -> dict[str, Any]:
+    ends = list(pool.map(partial(held, name), range(runs), chunksize=8))
+    taken_back = sorted(gate for gate in ends if gate not in ("", "not enough"))
+    return {"runs": runs, "taken_back": len(taken_back), "gates": taken_back}
 
 
 def report(found: Mapping[str, Any]) -> str:
     lines = [
         "# Gates of a rollout",
         "",
-        f"By `python -m benchmarks.gates` ({', '.join(found['machine'].values())}): drawn outcomes, the product's own",
-        f"tests and default settings (significance {SETTINGS.significance:g} for a step), a canary with 10 % of the",
-        "traffic.",
+        f"By `python -m benchmarks.gates` ({', '.join(found['machine'].values())}).",
+        "Outcomes are drawn; counts, tests and settings are the product's own, at their defaults (significance",
+        f"{SETTINGS.significance:g} for a step). The canary has 10 % of the traffic.",
         "",
         f"Good versions, looked at each second for {HOLD_S} s at {CANARY_PER_S} canary requests a second:",
         "",
-        "| version | holds | taken back | asked |",
-        "|---|---:|---:|---:|",
+        "| version | holds | taken back | asked | by |",
+        "|---|---:|---:|---:|---|",
     ]
     for name, one in found["good"].items():
-        lines.append(f"| {name} | {one['runs']} | {one['taken_back']} | <= {SETTINGS.significance * one['runs']:.0f} |")
+        most = f"<= {SETTINGS.significance * one['runs']:.0f}"
+        by = ", ".join(f"{gate} {one['gates'].count(gate)}" for gate in sorted(set(one["gates"])))
+        lines.append(f"| {name} | {one['runs']} | {one['taken_back']} | {most} | {by} |")
     lines += [
         "",
         "Bad versions, and how many requests they had served when they were found (asked: fewer than 200):",
@@ -252,15 +282,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--holds", type=int, default=400, help="of each good version")
     parser.add_argument("--hunts", type=int, default=400, help="of each bad version")
+    parser.add_argument("--only", default="", help="those with this in their name, beside what was measured before")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     given = parser.parse_args()
-    found: dict[str, Any] = {"machine": machine(), "good": {}, "bad": {}}
-    for kind, name, one in measured(given.holds, given.hunts, given.workers):
-        found[kind][name] = one
-    RESULTS.with_suffix(".json").write_text(json.dumps(found) + "\n", encoding="utf-8")
-    RESULTS.with_suffix(".md").write_text(report(found), encoding="utf-8")
+    chosen = [name for name in (*BAD, *GOOD) if not given.only or given.only in name]
+    found: dict[str, Any] = {"good": {}, "bad": {}}
+    if given.only:
+        found = json.loads(RESULTS.with_suffix(".json").read_text(encoding="utf-8"))
+    found["machine"] = machine()
+    with ProcessPoolExecutor(given.workers) as pool:
+        for name in chosen:
+            began = time.perf_counter()
+            if name in BAD:
+                found["bad"][name] = hunted(pool, name, given.hunts)
+            else:
+                found["good"][name] = kept(pool, name, given.holds)
+            write(found)
+            print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
     picture(found)
     print(report(found))
+
+
+def write(found: Mapping[str, Any]) -> None:
+    RESULTS.with_suffix(".json").write_text(json.dumps(found) + "\n", encoding="utf-8")
+    RESULTS.with_suffix(".md").write_text(report(found), encoding="utf-8")
 
 
 if __name__ == "__main__":
