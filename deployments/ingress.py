@@ -27,6 +27,7 @@ from serve_app.pipeline import Pipeline
 from serve_app.policy import INDIRECT, SessionSettings
 from serve_app.prompt import Rooms
 from serve_app.registry.entry import Key, ModelEntry
+from serve_app.registry.snapshot import Snapshot
 from serve_app.retrieval import Retrieval
 from serve_app.routing.attempts import Attempts
 from serve_app.routing.router import Router
@@ -45,6 +46,8 @@ class Ingress:
         self._control = Control(settings, self._telemetry)
         self._engines = Engines(EngineMaker())
         self._attempts = Attempts(settings.router.retry_share)
+        self._enabled = enabled(self._control.copy.snapshot)
+        self._control.copy.on_change.append(self._forgive)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(
@@ -84,6 +87,12 @@ class Ingress:
             shadows=control.shadows(self._classifier.encode, settings.router.shadow_forbidden),
         )
 
+    def _forgive(self, shown: Snapshot) -> None:
+        """A version that is enabled again is asked at once, however long its endpoint was to be left alone."""
+        before, self._enabled = self._enabled, enabled(shown)
+        for key in self._enabled.keys() - before.keys():
+            self._attempts.circuits.forget(self._enabled[key])
+
     def _readiness(self) -> Readiness:
         names = {self._settings.router.small, self._settings.router.large}
         engines = {f"model {name}": partial(self._ping, name) for name in sorted(names)}
@@ -122,6 +131,10 @@ class Ingress:
     @property
     def _environment(self) -> str:
         return self._settings.registry.environment
+
+
+def enabled(snapshot: Snapshot) -> dict[Key, ModelEntry]:
+    return {entry.key: entry for entry in snapshot.entries if entry.is_enabled}
 
 
 def shipped_thresholds() -> dict[str, float]:

@@ -143,6 +143,10 @@ class Circuits:
             found = self._circuits[key] = Circuit(f"{entry.id_there} at {entry.endpoint}", self.clock)
         return found
 
+    def forget(self, entry: ModelEntry) -> None:
+        """What its endpoint did before counts no more: an operator says that it is well again."""
+        self._circuits.pop((entry.endpoint, entry.id_there), None)
+
     def states(self) -> tuple[CircuitState, ...]:
         return tuple(
             CircuitState(

@@ -190,6 +190,15 @@ def test_states_are_told_by_endpoint_and_served_name() -> None:
     assert circuits.states()[0].state == "half-open"
 
 
+def test_an_endpoint_that_is_forgotten_is_asked_at_once() -> None:
+    circuits, broken = Circuits(Clock()), entry("http://one")
+    for _ in range(FAILURES):
+        circuits.of(broken).failed()
+    assert circuits.of(broken).refuses
+    circuits.forget(broken)
+    assert not circuits.of(broken).refuses
+
+
 STEPS = st.sampled_from(["ask", "answer", "fail", "break", "leave", "wait"])
 
 
