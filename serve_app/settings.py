@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from serve_app.milvus_settings import MilvusSettings as MilvusSettings
 from serve_app.policy import GuardrailSettings
 from serve_app.registry.entry import Capability
+from serve_app.registry.forms import ModelName, Name
 from serve_app.registry_settings import RegistrySettings
 from serve_app.retriever_settings import RerankerSettings as RerankerSettings
 from serve_app.retriever_settings import RetrieverSettings as RetrieverSettings
@@ -73,7 +74,7 @@ class ModelSettings(Section):
     """The model's `tokenizer.json`, on the gateway's machine, to fit passages by; None: tokens are estimated."""
     first_event_deadline_s: float = Field(default=120, gt=0)
     """Wait for a replica and its first token, queueing included, before the answer is a 502."""
-    version: str = Field(default="1", min_length=1)
+    version: Name = "1"
     owned_by: str = "manta"
     capabilities: frozenset[Capability] | None = None
     """What `model: auto` may ask of it; None: tools and JSON of vllm, nothing of the extractive engine."""
@@ -97,7 +98,7 @@ class GatewaySettings(Section):
     """`args` of the gateway application: a change replaces its replicas, not the engines."""
 
     keys: tuple[KeySettings, ...] = Field(min_length=1)
-    models: dict[str, ModelSettings] = Field(min_length=1)
+    models: dict[ModelName, ModelSettings] = Field(min_length=1)
     router: RouterSettings
     registry: RegistrySettings = RegistrySettings()
     guardrail: GuardrailSettings = GuardrailSettings()
@@ -113,8 +114,6 @@ class GatewaySettings(Section):
                 raise ValueError(
                     f"router.{field}: no model named {name!r}; models are {', '.join(sorted(self.models))}"
                 )
-        if "auto" in self.models:
-            raise ValueError("models: 'auto' is the router's own name; give the model another")
         return self
 
 

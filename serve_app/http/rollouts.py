@@ -24,7 +24,7 @@ def rollouts_router(operations: RolloutOperations, authenticate: Authenticate) -
     Operator = Annotated[Caller, Depends(operator(authenticate, "rollouts"))]
 
     @router.get("", dependencies=[Depends(operator(authenticate, "rollouts"))])
-    async def under_way(model: str = "", environment: AnyEnvironment = "") -> dict[str, Any]:
+    async def under_way(model: Wanted = "", environment: AnyEnvironment = "") -> dict[str, Any]:
         """Those under way, with what their gates know."""
         found = await operations.under_way(model=model, environment=environment)
         return {"object": "list", "data": [standing_object(one) for one in found]}
@@ -45,7 +45,7 @@ def rollouts_router(operations: RolloutOperations, authenticate: Authenticate) -
 
     @router.get("/history", dependencies=[Depends(operator(authenticate, "rollouts"))])
     async def history(
-        model: str = "", environment: AnyEnvironment = "", limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+        model: Wanted = "", environment: AnyEnvironment = "", limit: Annotated[int, Query(ge=1, le=1_000)] = 100
     ) -> dict[str, Any]:
         """All rollouts, the newest first."""
         found = await operations.history(model=model, environment=environment, limit=limit)

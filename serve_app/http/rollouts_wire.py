@@ -6,14 +6,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from serve_app.http.registry_wire import NO_NUL, Why
 from serve_app.http.vector_store_wire import Wire
 from serve_app.registry.entry import Environment
 from serve_app.registry.plain import plain
 from serve_app.rollout.operations import Action, Plan, Standing
 from serve_app.rollout.rollout import Rollout
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
-Why = Annotated[str, Field(max_length=2_000)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
 class RolloutStart(Wire):

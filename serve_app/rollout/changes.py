@@ -137,7 +137,7 @@ def rollback(
             known(snapshot, model, environment)
             raise Conflict(
                 f"model: {model} has no rollout in {environment} to go back from; name a version with --to, "
-                f"or set weights with `manta registry register {model} --weight`"
+                f"or set weights with `manta registry register --model {model} --version V --weight N`"
             )
         else:
             put = restored(versions(snapshot, rollout), rollout)
