@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from serve_app.http.files import Authenticate, NamedFaults
 from serve_app.http.operators import operator
+from serve_app.http.registry_wire import Wanted
 from serve_app.http.requests import read
 from serve_app.http.rollouts_wire import RolloutAction, RolloutStart, rollout_object, standing_object
 from serve_app.http.schema import body_schema
