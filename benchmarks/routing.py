@@ -42,6 +42,7 @@ def main() -> None:
     report["cost"] = cost()
     report["exactness"] = [row for split in SPLITS for row in exactness(split)]
     report["moved"] = moved()
+    report["jumped"] = {name: jumped(turns) for name, turns in KEPT.items()}
     report["shares"] = shares_over_time()
     report["load_after"] = os.getloadavg()[0]
     RESULTS.write_text(json.dumps(report, indent=1) + "\n")
@@ -179,6 +180,23 @@ def _off(split: Mapping[str, int], turns: Iterator[Turn], snapshot: Snapshot, re
     lots = random.Random(run)
     seen = Counter(lots.choice(routers).route(turn, None).chosen.version for turn in turns)
     return max(abs(seen[version] / REQUESTS - weight / sum(split.values())) for version, weight in split.items())
+
+
+KEPT = {"a session": long_sessions, "nothing but how they began": conversations}
+
+
+def jumped(turns: Callable[[int], Iterator[Turn]]) -> dict[str, float]:
+    """Of 2,000 conversations of five questions, each at any of three replicas: those that saw more than one version."""
+    found = {}
+    for split in SPLITS:
+        snapshot = Snapshot(revision=1, entries=tuple(entry("chat", v, weight) for v, weight in split.items()))
+        routers, lots = [router(lambda held=snapshot: held) for _ in range(3)], random.Random(2)
+        versions: dict[str, set[str]] = {}
+        for turn in turns(1):
+            began = turn.session or turn.messages[0].text
+            versions.setdefault(began, set()).add(lots.choice(routers).route(turn, None).chosen.version)
+        found["/".join(map(str, split.values()))] = sum(len(seen) > 1 for seen in versions.values()) / len(versions)
+    return found
 
 
 def moved() -> list[dict[str, Any]]:

@@ -45,6 +45,14 @@ def page(report: dict[str, Any]) -> str:
         for row in report["moved"]
     ]
     lines += ["", "The last row is a rollback: everybody is where he was before the rollout.", ""]
+    lines += ["Conversations of five questions, each at any of three replicas, that saw more than one version:", ""]
+    splits = list(next(iter(report["jumped"].values())))
+    lines += [f"| known by | {' | '.join(splits)} |", f"|---|{'---|' * len(splits)}"]
+    lines += [
+        f"| {name} | {' | '.join(f'{100 * share:.1f} %' for share in row.values())} |"
+        for name, row in report["jumped"].items()
+    ]
+    lines.append("")
     machine = {name: report["machine"][name] for name in ("cpus", "memory_gib", "cpu", "python", "commit")}
     lines += [
         f"Load of the machine before and after: {report['load_before']:.1f}, {report['load_after']:.1f}. {machine}"

@@ -19,7 +19,7 @@ REMEMBERED = 20_000
 LEEWAY, MOST_LEEWAY = 3.0, 20.0
 """Requests that a version may be ahead or behind before the first question of a conversation without a name goes to
 where it is due, and not to where its beginning says, which is what another replica goes by for the next question. With
-no leeway half of all such conversations changed their version over three replicas at 50/50, now 8 of 100 do."""
+no leeway half of all such conversations changed their version over three replicas at 50/50, now one in ten does."""
 LOOSENING = 0.002
 """Of the requests since the weights changed, what LEEWAY grows by: a new version is seen early, and 0.2 % is exact."""
 MOST_OWED = 200.0
