@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 from uuid import uuid4
 
 from serve_app.errors import InvalidRequest
-from serve_app.registry.snapshot import Change, Decide, Snapshot
+from serve_app.registry.snapshot import Decide, Snapshot
 from serve_app.registry.store import RegistryStore
 from serve_app.rollout import changes
 from serve_app.rollout.rollout import Rollout
@@ -112,13 +112,13 @@ class StoredRollouts:
 
     async def _changed(self, decide: Decide, model: str, environment: str) -> Standing:
         change = await self.store.change(decide)
-        return self._standing(change, await self.store.snapshot(), model, environment)
-
-    @staticmethod
-    def _standing(change: Change, snapshot: Snapshot, model: str, environment: str) -> Standing:
         rollout = next(iter(change.rollouts), None)
         return Standing(
-            model=model, environment=environment, rollout=rollout, weights=weights(snapshot, model, environment)
+            model=model,
+            environment=environment,
+            rollout=rollout,
+            weights=weights(await self.store.snapshot(), model, environment),
+            report=await self.judge(rollout) if rollout and rollout.is_under_way else None,
         )
 
     async def under_way(self, *, model: str = "", environment: str = "") -> tuple[Standing, ...]:

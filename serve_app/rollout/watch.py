@@ -81,8 +81,10 @@ class RolloutWatch:
         for owed in tuple(self._owed.values()):
             await self._write(owed)
 
-    async def judge(self, rollout: Rollout) -> dict[str, Any]:
-        """What its gates know now, as JSON has it, and what it waits for."""
+    async def judge(self, rollout: Rollout) -> dict[str, Any] | None:
+        """What its gates know now, as JSON has it, and what it waits for; None of one that other gateways serve."""
+        if rollout.environment != self.environment:
+            return None
         counted = await self.tally.read(rollout)
         found = judged(rollout, counted, self.settings)
         requests = {arm: getattr(counted, arm).requests for arm in ("canary", "stable")}
