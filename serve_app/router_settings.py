@@ -5,6 +5,9 @@ from pydantic import Field, model_validator
 from serve_app.registry.entry import Capability
 from serve_app.section import Fraction, Section
 
+AUTO = "auto"
+"""The model that stands for the router's own choice."""
+
 Task = Literal["question", "code", "math", "writing", "translation", "summary", "extraction", "chat"]
 """What a question wants done, as far as it shows."""
 TASKS: tuple[Task, ...] = get_args(Task)

@@ -34,7 +34,7 @@ from serve_app.moderation import Moderation
 from serve_app.pipeline import Pipeline
 from serve_app.registry.operations import RegistryOperations
 from serve_app.rollout.operations import RolloutOperations
-from serve_app.routing.route import AUTO
+from serve_app.router_settings import AUTO
 from serve_app.settings import GatewaySettings
 from serve_app.turn import Caller, Turn
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from serve_app.routing.route import AUTO
+from serve_app.router_settings import AUTO
 
 LONGEST_NAME = 200
 KEY_ENV = re.compile(r"[A-Z][A-Z0-9_]*_API_KEY")

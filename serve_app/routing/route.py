@@ -6,8 +6,6 @@ from typing import Any
 
 from serve_app.registry.entry import ModelEntry
 
-AUTO = "auto"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from serve_app.errors import MantaError, UnknownModel
 from serve_app.registry.entry import ModelEntry
 from serve_app.registry.snapshot import Snapshot
-from serve_app.router_settings import RouterSettings
+from serve_app.router_settings import AUTO, RouterSettings
 from serve_app.routing.asked import Asked, asked_of
 from serve_app.routing.choice import Choice
 from serve_app.routing.decided import decided
 from serve_app.routing.limits import Limits, Paces
-from serve_app.routing.route import AUTO, Route
+from serve_app.routing.route import Route
 from serve_app.routing.rules import automatic, named
 from serve_app.routing.sticky import Stickiness, identity
 from serve_app.routing.table import RoutingTable
