@@ -60,7 +60,7 @@ def wait_for(holds: Callable[[], bool], within_s: float = 20) -> None:
 def test_an_application_added_to_the_cluster_is_routed_to_once_it_is_registered(
     chat: Running, replica: Replica
 ) -> None:
-    gateway = replica("gateway:Ingress").pid
+    gateway = replica("gateway:ingress").pid
     add("late", Told(says="late"))
     said = done(
         chat, "registry", "register", "--model", "late", "--version", "1", "--endpoint", "serve://late", "--yes"
@@ -70,7 +70,7 @@ def test_an_application_added_to_the_cluster_is_routed_to_once_it_is_registered(
     assert "late" in [model.id for model in chat.client().models.list()]
     done(chat, "registry", "deregister", "--model", "late", "--version", "1", "--yes")
     wait_for(lambda: chat.ask(model="late").status_code == 404)
-    assert replica("gateway:Ingress").pid == gateway
+    assert replica("gateway:ingress").pid == gateway
 
 
 def test_an_endpoint_that_is_not_there_changes_nothing(chat: Running) -> None:
@@ -122,8 +122,8 @@ def test_a_request_is_explained_in_words(chat: Running) -> None:
 def test_a_broken_canary_goes_back_by_itself_and_no_request_fails(chat: Running) -> None:
     tell("chat-2", failing=1.0)
     try:
-        done(chat, "rollout", "start", "chat", "--to", "2", "--steps", "10,50,100", "--hold", "10m", "--yes")
-        assert "under way" in refused(chat, "rollout", "start", "chat", "--to", "2", "--yes")
+        done(chat, "rollout", "start", "chat", "--to", "2", "--steps", "10,50,100", "--hold", "10m")
+        assert "under way" in refused(chat, "rollout", "start", "chat", "--to", "2")
         callers = asyncio.run(under_load(chat, lambda: status(chat) != "running"))
     finally:
         tell("chat-2", failing=0.0)
@@ -135,8 +135,8 @@ def test_a_broken_canary_goes_back_by_itself_and_no_request_fails(chat: Running)
 
 
 def test_a_rollout_goes_all_the_way_and_back(chat: Running) -> None:
-    done(chat, "registry", "enable", *CHAT, "--version", "2", "--yes")
-    done(chat, "rollout", "start", "chat", "--to", "2", "--steps", "50,100", "--hold", "2s", "--yes")
+    done(chat, "registry", "enable", *CHAT, "--version", "2")
+    done(chat, "rollout", "start", "chat", "--to", "2", "--steps", "50,100", "--hold", "2s")
     callers = asyncio.run(under_load(chat, lambda: status(chat) != "running"))
     assert status(chat) == "promoted"
     wait_for(lambda: {ask(chat).headers["x-manta-version"] for _ in range(5)} == {"2"})
@@ -150,7 +150,7 @@ async def under_load(service: Running, until: Callable[[], bool]) -> Callers:
         base_url=service.url, headers={"authorization": f"Bearer {KEY}"}, timeout=60
     ) as client:
         callers = Callers(client)
-        async with callers.at_rate(30, model="chat"):
+        async with callers.at_rate(8, model="chat"):
             await asyncio.to_thread(wait_for, until, 120)
         return callers
 
