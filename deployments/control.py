@@ -60,6 +60,12 @@ class Control:
             self.store, self.copy, self.tally, registry.gates, registry.environment, telemetry=telemetry
         )
         self.rollouts = StoredRollouts(self.store, self.watch.judge)
+        telemetry.watch(
+            "manta_registry_stale",
+            "1 while the registry's database is away, and changes made elsewhere are not seen.",
+            lambda: self.copy.is_stale,
+        )
+        telemetry.watch("manta_receipts_lost", "Receipts that no database will ever see.", lambda: self.receipts.lost)
 
     def shadows(self, encode: Encode, forbidden: frozenset[str]) -> Shadows:
         return Shadows(lambda: self.copy.snapshot, self.copy.environment, forbidden, self.tally, encode)

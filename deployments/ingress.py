@@ -48,6 +48,11 @@ class Ingress:
         self._attempts = Attempts(settings.router.retry_share)
         self._enabled = enabled(self._control.copy.snapshot)
         self._control.copy.on_change.append(self._forgive)
+        self._telemetry.watch(
+            "manta_circuits_open",
+            "Endpoints that are left alone for a while because they failed.",
+            lambda: sum(state.state == "open" for state in self._attempts.circuits.states()),
+        )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(

@@ -145,6 +145,8 @@ class Accounts:
             *(turn.id, turn.caller.tenant, account.model, account.version),
             *(account.outcome, account.tokens, account.watch.elapsed_ms),
         )
+        for attempt in account.attempts:
+            self.telemetry.attempts.labels(attempt.entry.model, attempt.entry.version, attempt.outcome).inc()
         for outcome in account.outcomes():
             self.tally.record(outcome)
         self.receipts.keep(receipt(account, self.policy_of(turn.caller.tenant)))

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -69,7 +69,17 @@ class Telemetry:
             ["model", "gate"],
             registry=self.registry,
         )
+        self.attempts = Counter(
+            "manta_attempts_total",
+            "Candidates that were asked, or left out because their circuit is open, by what came of it.",
+            ["model", "version", "outcome"],
+            registry=self.registry,
+        )
         self.under_way = Gauge("manta_turns_under_way", "Turns being answered now.", registry=self.registry)
+
+    def watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """A gauge that is read whenever the metrics are."""
+        Gauge(name, documentation, registry=self.registry).set_function(read)
 
     def began(self, model: str, timings_ms: dict[str, float], elapsed_ms: float, degraded: tuple[str, ...]) -> None:
         self.first_token.labels(model).observe(elapsed_ms / 1000)

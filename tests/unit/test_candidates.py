@@ -66,11 +66,15 @@ async def events_of(asking: Turn, **parts: object) -> list[object]:
 
 async def test_another_version_answers_where_the_first_fails() -> None:
     broken, whole, counted = ScriptedEngine(dies_at=0, failure=EngineFailed("gone")), ScriptedEngine(), Outcomes()
-    parts = {"engines": engines(broken, whole), "tally": counted}
-    started = (await events_of(turn(), snapshot=snapshot(FIRST, replace(SECOND, weight=1)), **parts))[0]
+    kept = snapshot(FIRST, replace(SECOND, weight=1))
+    running = pipeline(snapshot=kept, engines=engines(broken, whole), tally=counted)
+    started, *_ = [event async for event in running.answer(turn())]
     assert isinstance(started, Started)
     assert started.version == "2"
     assert "small@1 engine_failed" in started.route
+    text = running.telemetry.exposition().decode()
+    assert 'manta_attempts_total{model="small",outcome="engine_failed",version="1"} 1.0' in text
+    assert 'manta_attempts_total{model="small",outcome="answered",version="2"} 1.0' in text
     failed, answered = counted.seen
     assert (failed.key, failed.failed, failed.fell_back) == (FIRST.key, True, True)
     assert (answered.key, answered.failed) == (SECOND.key, False)
