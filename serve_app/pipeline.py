@@ -180,6 +180,7 @@ class Pipeline:
         except ScreenerUnavailable:
             if not self.router.passes_unscreened(turn.model):
                 raise
+            turn = turn.without("screener")
         return turn, replace(seen, passages=screenings, suspicions=suspicions)
 
     async def _judged(self, turn: Turn) -> tuple[Turn, tuple[float, ...]]:

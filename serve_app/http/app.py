@@ -144,10 +144,11 @@ def add_models(app: FastAPI, gateway: Gateway) -> None:
 
     @app.get("/v1/models/{name:path}", tags=["models"], dependencies=[Depends(gateway.authenticate)])
     async def model(name: str) -> dict[str, Any]:
+        """A model, or one of its versions: `chat@2`."""
         known = owners()
         if name not in known:
-            raise UnknownModel(f"model: there is no model {name!r} here; GET /v1/models lists them").at("model")
-        return card(name, known[name])
+            gateway.pipeline.router.check(name)
+        return card(name, known.get(name) or known.get(name.partition("@")[0], "manta"))
 
 
 def add_embeddings(app: FastAPI, gateway: Gateway) -> None:

@@ -219,6 +219,8 @@ async def test_models_are_listed_with_the_router_first_and_ids_may_hold_slashes(
     listed = (await call(behind, "GET", "/v1/models")).json()["data"]
     assert [model["id"] for model in listed] == ["auto", "Qwen/Qwen3-0.6B", "all-MiniLM-L6-v2"]
     assert (await call(behind, "GET", "/v1/models/Qwen/Qwen3-0.6B")).json() == listed[1]
+    assert (await call(behind, "GET", "/v1/models/Qwen/Qwen3-0.6B@1")).json()["id"] == "Qwen/Qwen3-0.6B@1"
+    assert (await call(behind, "GET", "/v1/models/Qwen/Qwen3-0.6B@2")).status_code == 404
     assert (await call(behind, "GET", "/v1/models/none")).status_code == 404
 
 

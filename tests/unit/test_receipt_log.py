@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from serve_app.errors import RegistryUnavailable
+from serve_app.errors import InvalidRequest, RegistryUnavailable
 from serve_app.routing import receipt_log
 from serve_app.routing.receipt import Receipt
 from serve_app.routing.receipt_log import MemoryReceipts, ReceiptLog
@@ -141,6 +141,22 @@ async def test_a_batch_that_was_cut_off_is_written_again() -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert database.ids == ["r1"]
+
+
+async def test_a_batch_that_no_database_can_hold_keeps_no_later_one_from_it() -> None:
+    class Choosy(Database):
+        async def write(self, receipts: Sequence[Receipt]) -> None:
+            if any(one.id == "r1" for one in receipts):
+                raise InvalidRequest("a text that cannot be stored")
+            await super().write(receipts)
+
+    database = Choosy()
+    log = ReceiptLog(database)
+    log.keep(receipt(1))
+    await log.flush()
+    log.keep(receipt(2))
+    await log.flush()
+    assert (database.ids, log.lost) == (["r2"], 1)
 
 
 async def test_a_receipt_of_this_replica_is_found_without_the_database() -> None:
