@@ -13,6 +13,7 @@ import pytest
 from benchmarks.load import Callers, troubles
 from benchmarks.told_engine import Told, add, tell
 from tests.e2e.conftest import KEY, Running, manta
+from tests.upstream import Reply, Upstream
 
 pytestmark = pytest.mark.ray
 
@@ -162,6 +163,48 @@ def status(service: Running) -> str:
 
 def listed(given: Any) -> list[dict[str, Any]]:
     return given["data"] if isinstance(given, dict) else given
+
+
+def test_an_answer_under_way_outlives_its_version(chat: Running) -> None:
+    stream = chat.client().chat.completions.create(
+        model="chat@2", messages=[{"role": "user", "content": "Count, please."}], stream=True, max_tokens=101
+    )
+    words = [next(stream).choices[0].delta.content]
+    done(chat, "registry", "disable", *CHAT, "--version", "2")
+    wait_for(lambda: chat.ask(model="chat@2").status_code == 404)
+    words += [chunk.choices[0].delta.content for chunk in stream]
+    assert len([word for word in words if word]) == 101
+    done(chat, "registry", "enable", *CHAT, "--version", "2")
+
+
+def test_a_server_outside_answers_in_place_of_a_broken_version_and_reads_no_name(chat: Running) -> None:
+    """Registered as a version of the same model, for a moment with weight."""
+    upstream = Upstream(replies={"/v1/models": Reply.json({"data": [{"id": "there"}]})})
+
+    async def redirected() -> list[httpx.Response]:
+        async with upstream.running():
+            there = ("--version", "out", "--endpoint", upstream.url, "--weight", "1", "--yes")
+            await asyncio.to_thread(done, chat, "registry", "register", *CHAT, *there)
+            tell("chat-1", failing=1.0)
+            try:
+                asked = "Ask jane.doe@example.com about it."
+                await asyncio.to_thread(wait_for, lambda: answered_by(ask(chat), "out"))
+                return [await asyncio.to_thread(chat.ask, asked, model="chat", stream=True) for _ in range(3)]
+            finally:
+                tell("chat-1", failing=0.0)
+                await asyncio.to_thread(done, chat, "registry", "deregister", *CHAT, "--version", "out", "--yes")
+
+    answers = asyncio.run(redirected())
+    assert {answer.status_code for answer in answers} == {200}
+    assert "Hello " in answers[-1].text
+    sent = str([one.body for one in upstream.asked])
+    assert "<EMAIL_ADDRESS_1>" in sent
+    assert "jane.doe" not in sent
+    wait_for(lambda: answered_by(ask(chat), "1"), within_s=70)
+
+
+def answered_by(answer: httpx.Response, version: str) -> bool:
+    return answer.headers.get("x-manta-version") == version
 
 
 def test_what_runs_and_what_is_registered_stand_side_by_side(chat: Running) -> None:
