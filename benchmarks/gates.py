@@ -256,13 +256,17 @@ def picture(found: Mapping[str, Any]) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 4.5))
-    for name, one in found["bad"].items():
-        share = np.arange(1, one["runs"] + 1) / one["runs"]
-        axes.step(one["served"], share, where="post", label=name)
+    for (name, one), colour in zip(
+        found["bad"].items(), mpl.colormaps["turbo"](np.linspace(0.05, 0.95, len(BAD))), strict=True
+    ):
+        served = [served for served in one["served"] if served < PATIENCE]
+        share = np.arange(1, len(served) + 1) / one["runs"]
+        axes.step([15, *served], [0, *share], where="post", label=name, color=colour)
     axes.axvline(200, color="#888888", linestyle=":", linewidth=1)
     axes.set(xscale="log", xlim=(15, PATIENCE), ylim=(0, 1.02), xlabel="requests that the bad version had served")
     axes.set_ylabel("share of runs in which it was found")
     axes.set_xticks([20, 50, 100, 200, 500, 1000], ["20", "50", "100", "200", "500", "1,000"])
+    axes.minorticks_off()
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
