@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from deployments.remote import remote_engine
+from deployments.secret import secret
 from deployments.serve_check import ServeCheck
 from serve_app.adapters.http_check import HttpCheck
 from serve_app.adapters.http_engine import HttpEngine, upstream_client
@@ -126,13 +126,3 @@ def tally_of(settings: RegistrySettings, find: Find) -> Tally:
 
         return RedisTally(url, find)
     return MemoryTally(find, Path(settings.copy_path).with_name("rollouts.json"))
-
-
-def secret(variable: str | None, field: str) -> str | None:
-    """From the environment; raises ValueError where the config names a variable that is not set."""
-    if variable is None:
-        return None
-    value = os.environ.get(variable)
-    if not value:
-        raise ValueError(f"{field}: the environment variable {variable!r} is not set")
-    return value

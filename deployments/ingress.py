@@ -1,6 +1,5 @@
 """The ingress role: the public API and the pipeline, holding the ports of everything else."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -9,6 +8,7 @@ from fastapi import FastAPI
 
 from deployments.control import Control, EngineMaker
 from deployments.remote import Handle, RemoteClassifier, RemoteLibrary, RemoteRetriever, RemoteScreener
+from deployments.secret import secret
 from deployments.serve_status import ServeApplications
 from serve_app.accounting import Accounts
 from serve_app.admission import Admission
@@ -162,13 +162,9 @@ def token_counts(models: Mapping[str, ModelSettings]) -> dict[str, Callable[[str
 
 def vaults_of(settings: SessionSettings) -> Vaults:
     """Raises ValueError where the config names a variable that is not set, or holds no URL."""
-    if settings.redis_url_env is None:
+    url = secret(settings.redis_url_env, "guardrail.sessions.redis_url_env")
+    if url is None:
         return MemoryVaults(settings.ttl_s)
     from serve_app.adapters.redis_vaults import RedisVaults
 
-    url = os.environ.get(settings.redis_url_env)
-    if not url:
-        raise ValueError(
-            f"guardrail.sessions.redis_url_env: the environment variable {settings.redis_url_env!r} is not set"
-        )
     return RedisVaults(url, settings.ttl_s)

@@ -4,13 +4,13 @@ Each imports its part when it is constructed: a replica must not pay memory for 
 """
 
 import logging
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deployments.remote import GATEWAY, Handle, RemoteClassifier, RemoteScreener, named
+from deployments.secret import secret
 from serve_app.errors import RetrieverUnavailable
 from serve_app.events import Events
 from serve_app.ports import ANY, Query
@@ -142,10 +142,4 @@ def classifier_of(settings: ClassifierSettings) -> ClassifierPort:
 
 
 def milvus_token(settings: MilvusSettings) -> str | None:
-    """The server's token from the environment; raises ValueError where the config names a variable that is not set."""
-    if settings.token_env is None:
-        return None
-    token = os.environ.get(settings.token_env)
-    if not token:
-        raise ValueError(f"retriever.milvus.token_env: the environment variable {settings.token_env!r} is not set")
-    return token
+    return secret(settings.token_env, "retriever.milvus.token_env")
