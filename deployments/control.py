@@ -41,7 +41,8 @@ RESTART_S = 1.0
 class Control:
     """One ingress replica's. Nothing here waits for the database: that is done beside the requests, in `background`."""
 
-    def __init__(self, settings: GatewaySettings, telemetry: Telemetry) -> None:
+    def __init__(self, settings: GatewaySettings, telemetry: Telemetry, encode: Encode) -> None:
+        """`encode` compares answers that are given with those in the shadow."""
         registry = settings.registry
         url = secret(registry.database_url_env, "registry.database_url_env") or registry.database_url
         self.store = DatabaseRegistryStore(url)
@@ -60,15 +61,15 @@ class Control:
             self.store, self.copy, self.tally, registry.gates, registry.environment, telemetry=telemetry
         )
         self.rollouts = StoredRollouts(self.store, self.watch.judge)
+        self.shadows = Shadows(
+            lambda: self.copy.snapshot, registry.environment, settings.router.shadow_forbidden, self.tally, encode
+        )
         telemetry.watch(
             "manta_registry_stale",
             "1 while the registry's database is away, and changes made elsewhere are not seen.",
             lambda: self.copy.is_stale,
         )
         telemetry.watch("manta_receipts_lost", "Receipts that no database will ever see.", lambda: self.receipts.lost)
-
-    def shadows(self, encode: Encode, forbidden: frozenset[str]) -> Shadows:
-        return Shadows(lambda: self.copy.snapshot, self.copy.environment, forbidden, self.tally, encode)
 
     @asynccontextmanager
     async def background(self) -> AsyncIterator[None]:
@@ -85,6 +86,7 @@ class Control:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+            await self.shadows.close()
             await self.tally.close()
             await self.store.close()
 

@@ -43,7 +43,7 @@ class Ingress:
         self._screener, self._classifier = RemoteScreener(screener), RemoteClassifier(classifier)
         self._retriever, self._library = RemoteRetriever(retriever), RemoteLibrary(retriever)
         self._telemetry = Telemetry()
-        self._control = Control(settings, self._telemetry)
+        self._control = Control(settings, self._telemetry, self._classifier.encode)
         self._engines = Engines(EngineMaker())
         self._attempts = Attempts(settings.router.retry_share)
         self._enabled = enabled(self._control.copy.snapshot)
@@ -89,7 +89,7 @@ class Ingress:
             attempts=self._attempts,
             engines=self._engines,
             accounts=Accounts(self._telemetry, control.tally, control.receipts, settings.guardrail.policy_of),
-            shadows=control.shadows(self._classifier.encode, settings.router.shadow_forbidden),
+            shadows=control.shadows,
         )
 
     def _forgive(self, shown: Snapshot) -> None:

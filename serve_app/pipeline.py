@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import Coroutine, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from serve_app.ports import Classifier
 from serve_app.prompt import Rooms, fitted
 from serve_app.registry.entry import ModelEntry
 from serve_app.retrieval import Retrieval
-from serve_app.rollout.shadow import Shadows
+from serve_app.rollout.shadow import LONGEST_S, Shadows
 from serve_app.routing.attempts import Attempts, Begun
 from serve_app.routing.router import Router
 from serve_app.settings import ClassifierSettings
@@ -122,8 +123,9 @@ class Pipeline:
         candidate = self.shadows.candidate(read.turn, answered)
         if candidate is None:
             return
-        unkept = replace(read, turn=replace(read.turn, session=""))  # no second version writes into the conversation
-        aside = Account(unkept.turn, Stopwatch())
+        # It writes nothing into the conversation, and has time of its own: its caller's is nearly over.
+        turn = replace(read.turn, session="", expires_at=time.time() + LONGEST_S)
+        unkept, aside = replace(read, turn=turn), Account(turn, Stopwatch())
         self.shadows.send(candidate, account.observation.text, lambda entry: self._ask(unkept, entry, aside))
 
     async def _admitted(self, read: "Read", entry: ModelEntry) -> Admitted:
