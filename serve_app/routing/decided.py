@@ -58,4 +58,4 @@ def facts(plan: Plan, choice: Choice) -> dict[str, Any]:
 
 
 def _sticky(who: Identity) -> dict[str, str]:
-    return {"by": who.by, **({"name": who.shown} if who.by in ("session", "user", "key") else {})}
+    return {"by": who.by, **({"name": who.shown} if who.by != "turn" else {})}
