@@ -23,7 +23,10 @@ from serve_app.policy import CATEGORIES
 from serve_app.ports import ANY, Query
 from serve_app.prompt import Rooms
 from serve_app.registry.declared import declared
+from serve_app.registry.entry import ModelEntry
+from serve_app.registry.snapshot import Decide
 from serve_app.retrieval import Retrieval
+from serve_app.rollout.changes import start
 from serve_app.rollout.shadow import Shadows
 from serve_app.routing.attempts import Attempts
 from serve_app.routing.receipt_log import MemoryReceipts
@@ -58,6 +61,26 @@ def passage(text: str = "Weights roll back with one command.", **changes: Any) -
 
 def turn(text: str = "How do I roll back?", **changes: Any) -> Turn:
     return replace(Turn(id="t1", caller=CALLER, messages=(Message("user", text),), model="small"), **changes)
+
+
+def registered(version: str = "1", **changes: Any) -> ModelEntry:
+    """A version that takes requests."""
+    known = ModelEntry(
+        model="llama",
+        version=version,
+        environment="development",
+        endpoint="serve://llama",
+        engine="vllm",
+        status="enabled",
+        weight=100,
+    )
+    return replace(known, **changes)
+
+
+def begun(model: str = "llama", **changes: Any) -> Decide:
+    """A rollout to version 2, by 5 % and 100 %."""
+    given = {"id": "r1", "environment": "development", "to_version": "2", "steps": (5, 100), "hold_s": 60.0}
+    return start(**{**given, "model": model, "who": "ann", "now": 1.0, **changes})
 
 
 @dataclass

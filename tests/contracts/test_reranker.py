@@ -6,19 +6,16 @@ The cross-encoders run on a real vLLM and on a real Triton server, from one chec
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 
-from deployments.triton.server import Model, Ports, TritonServer
+from deployments.triton.server import Model, TritonServer
 from serve_app.adapters.triton_reranker import TritonReranker
 from serve_app.adapters.vllm_reranker import VllmReranker
 from serve_app.errors import ClassifierUnavailable, RerankerUnavailable
@@ -26,10 +23,10 @@ from serve_app.ports import Reranker
 from serve_app.reranking import EmbeddedReranker
 from serve_app.turn import Passage
 from tests import cross_encoder
+from tests.contracts.vllm_server import vllm_server
 from tests.cross_encoder import Logits
 
 QUESTION = "How do I roll back a model?"
-START_S = 240
 LONG = "The head node runs the dashboard and the workers run the replicas. " * 60
 TEXTS = (
     "Run the rollback command, and the version before takes all traffic.",
@@ -85,42 +82,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def vllm(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    port, log = Ports.free().http, tmp_path_factory.mktemp("vllm") / "vllm.log"
-    url = f"http://127.0.0.1:{port}"
-    with vllm_server(checkpoint.folder, port, log) as process:
-        wait_until_ready(process, url, log)
-        yield Backend(VllmReranker, url, process.pid)
-
-
-@contextmanager
-def vllm_server(model: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    options = {"model": model, "served-model-name": "reranker", "runner": "pooling", "dtype": "float32", "port": port}
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host=127.0.0.1", "--enforce-eager"]
-    settings = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    process = subprocess.Popen(
-        [*command, *(f"--{name}={value}" for name, value in options.items())],
-        env={**os.environ, **settings},
-        stdout=log.open("wb"),
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # Its engine is a process of its own in the same group.
-        process.wait()
-
-
-def wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            if httpx.get(f"{url}/health", timeout=5).status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            assert process.poll() is None, log.read_text()[-2_000:]
-            assert time.monotonic() < deadline, log.read_text()[-2_000:]
-        time.sleep(0.2)
+    options = {"model": checkpoint.folder, "served_model_name": "reranker", "runner": "pooling", "dtype": "float32"}
+    with vllm_server(tmp_path_factory.mktemp("vllm"), **options) as server:
+        yield Backend(VllmReranker, server.url, server.process.pid)
 
 
 @pytest.fixture(scope="module")

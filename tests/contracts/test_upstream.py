@@ -1,16 +1,9 @@
 """What real servers behind HTTP do with what the engine sends them: vLLM's own server, and another Manta."""
 
 import asyncio
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -27,9 +20,9 @@ from serve_app.http.errors import error_body
 from serve_app.registry.entry import ModelEntry
 from serve_app.turn import Message, Turn
 from tests.builders import KEY, ScriptedEngine, gateway, turn
+from tests.contracts.vllm_server import vllm_server
 from tests.upstream import entry, listed, served, text_of
 
-START_S = 240
 KEY_ENV = "THERE_API_KEY"
 LONG = 1_500
 """Tokens of an answer that nobody waits for."""
@@ -60,40 +53,9 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture(scope="module")
 def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("vllm")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = {"model": ensure_demo(folder / "demo"), "served-model-name": "there", "dtype": "bfloat16", "port": port}
-    log = folder / "vllm.log"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host=127.0.0.1", "--enforce-eager"),
-            *(f"--{name}={value}" for name, value in options.items()),
-            f"--api-key={KEY}",
-        ],
-        env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
-        stdout=log.open("wb"),
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        wait_until_ready(process, f"http://127.0.0.1:{port}", log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # Its engine is a process of its own in the same group.
-        process.wait()
-
-
-def wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            if httpx.get(f"{url}/health", timeout=5).status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            assert process.poll() is None, log.read_text()[-2_000:]
-            assert time.monotonic() < deadline, log.read_text()[-2_000:]
-        time.sleep(0.2)
+    demo = ensure_demo(folder / "demo")
+    with vllm_server(folder, model=demo, served_model_name="there", dtype="bfloat16", api_key=KEY) as server:
+        yield server.url
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from serve_app.registry.registry import Registry
 from serve_app.registry.snapshot import Change, Snapshot
 from serve_app.rollout.operations import Judge, StoredRollouts, unjudged
 from serve_app.turn import Caller
+from tests.builders import registered
 from tests.unit.documents import served
 
 CALLERS = {
@@ -30,18 +31,9 @@ CALLERS = {
 
 
 def entry(version: str = "1", environment: Any = "development", **changes: Any) -> ModelEntry:
-    made = ModelEntry(
-        model="org/qwen",
-        version=version,
-        environment=environment,
-        endpoint=f"serve://qwen-{version}",
-        engine="vllm",
-        status="enabled",
-        weight=100,
-        licence="apache-2.0",
-        digest="sha256:" + "1" * 64,
-    )
-    return replace(made, **changes)
+    digest = "sha256:" + "1" * 64
+    known = {"model": "org/qwen", "endpoint": f"serve://qwen-{version}", "licence": "apache-2.0", "digest": digest}
+    return registered(version, environment=environment, **{**known, **changes})
 
 
 def application(name: str = "qwen-1", running: int = 1, wanted: int = 1, **changes: Any) -> Application:

@@ -26,25 +26,15 @@ from serve_app.registry.operations import CheckResult
 from serve_app.registry.registry import Registry
 from serve_app.registry.snapshot import Change, Snapshot
 from serve_app.rollout.operations import Plan, StoredRollouts
+from tests.builders import registered
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 DIGEST = "sha256:" + "1" * 64
 
 
 def entry(version: str, environment: Any, **changes: Any) -> ModelEntry:
-    made = ModelEntry(
-        model="qwen",
-        version=version,
-        environment=environment,
-        endpoint=f"serve://qwen-{version}",
-        engine="vllm",
-        status="enabled",
-        weight=100,
-        licence="apache-2.0",
-        digest=DIGEST,
-        owner="ml",
-    )
-    return replace(made, **changes)
+    known = {"model": "qwen", "endpoint": f"serve://qwen-{version}", "licence": "apache-2.0", "digest": DIGEST}
+    return registered(version, environment=environment, **{**known, "owner": "ml", **changes})
 
 
 OLD, NEW = entry("1", "production"), entry("2", "staging")

@@ -18,6 +18,7 @@ from serve_app.registry.operations import CheckResult
 from serve_app.registry.registration import Registration
 from serve_app.registry.snapshot import Audit, Decide, Snapshot
 from serve_app.rollout import changes as rollouts
+from tests.builders import begun, registered
 
 FINE = CheckResult(steps={"health": "ok"})
 EMPTY = Snapshot()
@@ -52,25 +53,12 @@ def weights(snapshot: Snapshot) -> dict[str, int]:
     return {entry.version: entry.weight for entry in snapshot.entries if entry.is_enabled}
 
 
-def entry(version: str = "1", **changes: Any) -> ModelEntry:
-    known = ModelEntry(
-        model="llama",
-        version=version,
-        environment="development",
-        endpoint="serve://llama",
-        engine="vllm",
-        status="enabled",
-        weight=100,
-    )
-    return replace(known, **changes)
-
-
 def holding(*entries: ModelEntry) -> Snapshot:
     return Snapshot(revision=1, entries=tuple(sorted(entries, key=lambda one: one.key)))
 
 
 def declared(version: str = "1", **changes: Any) -> ModelEntry:
-    return entry(version, source="config", **changes)
+    return registered(version, source="config", **changes)
 
 
 def adopted(snapshot: Snapshot, *entries: ModelEntry) -> Snapshot:
@@ -95,13 +83,13 @@ def test_an_unchecked_version_waits_until_it_is_enabled() -> None:
 
 
 def test_what_was_not_said_keeps_its_value() -> None:
-    known = entry(licence="Apache-2.0", weight=70, context_tokens=4_096, capabilities=frozenset({"tools"}))
+    known = registered(licence="Apache-2.0", weight=70, context_tokens=4_096, capabilities=frozenset({"tools"}))
     [now] = after(holding(known), checked(registration(owner="team-a"), holding(known))).entries
     assert now == replace(known, owner="team-a")
 
 
 def test_what_was_emptied_is_empty() -> None:
-    known = entry(licence="MIT", capabilities=frozenset({"tools"}))
+    known = registered(licence="MIT", capabilities=frozenset({"tools"}))
     [now] = after(holding(known), checked(registration(licence="", capabilities=()), holding(known))).entries
     assert (now.licence, now.capabilities) == ("", frozenset())
 
@@ -163,14 +151,14 @@ def test_an_http_endpoint_is_spoken_to_as_openai_and_sees_redacted_text() -> Non
 
 
 def test_a_version_that_moves_to_http_sees_redacted_text_and_keeps_its_facts() -> None:
-    known = entry(served_name="there", licence="MIT")
+    known = registered(served_name="there", licence="MIT")
     asked = registration(endpoint="http://vllm.example")
     [now] = after(holding(known), checked(asked, holding(known))).entries
     assert (now.engine, now.egress, now.served_name, now.licence) == ("openai", "redacted", "", "MIT")
 
 
 def test_a_version_that_moves_is_filled_with_what_its_new_endpoint_says() -> None:
-    known = entry(served_name="there", context_tokens=4_096)
+    known = registered(served_name="there", context_tokens=4_096)
     said = CheckResult(steps={}, served_names=("elsewhere",), engine="vllm", context_tokens=32_768)
     asked = registration(endpoint="serve://other")
     [now] = after(holding(known), checked(asked, holding(known), said)).entries
@@ -180,7 +168,7 @@ def test_a_version_that_moves_is_filled_with_what_its_new_endpoint_says() -> Non
 
 
 def test_another_host_gets_neither_the_key_nor_the_text_of_the_one_before() -> None:
-    known = entry(endpoint="https://a", engine="openai", egress="raw", key_env="A_API_KEY", served_name="there")
+    known = registered(endpoint="https://a", engine="openai", egress="raw", key_env="A_API_KEY", served_name="there")
     [now] = after(holding(known), unchecked(registration(endpoint="https://b"))).entries
     assert (now.egress, now.key_env, now.served_name) == ("redacted", "", "")
     [same] = after(holding(known), unchecked(registration(endpoint="https://a/"))).entries
@@ -188,26 +176,26 @@ def test_another_host_gets_neither_the_key_nor_the_text_of_the_one_before() -> N
 
 
 def test_an_enabled_version_that_moves_unchecked_is_no_longer_routed_to() -> None:
-    [now] = after(holding(entry()), unchecked(registration(endpoint="serve://other"))).entries
+    [now] = after(holding(registered()), unchecked(registration(endpoint="serve://other"))).entries
     assert now.status == "registered"
-    [same] = after(holding(entry()), unchecked(registration(owner="team-a"))).entries
+    [same] = after(holding(registered()), unchecked(registration(owner="team-a"))).entries
     assert same.status == "enabled"
 
 
 def test_other_weights_have_an_unknown_signature() -> None:
-    known = entry(digest=DIGEST, signature="verified")
+    known = registered(digest=DIGEST, signature="verified")
     [now] = after(holding(known), unchecked(registration(digest=f"SHA256:{'B' * 64}"))).entries
     assert (now.digest, now.signature) == (f"sha256:{'b' * 64}", "unknown")
 
 
 def test_an_endpoint_that_was_moved_while_it_was_checked_is_a_conflict() -> None:
-    decide = checked(registration(endpoint=None), holding(entry()))
+    decide = checked(registration(endpoint=None), holding(registered()))
     with pytest.raises(Conflict, match="was moved to serve://elsewhere while serve://llama was checked"):
-        decide(holding(entry(endpoint="serve://elsewhere")))
+        decide(holding(registered(endpoint="serve://elsewhere")))
 
 
 def test_every_field_of_an_entry_goes_to_another_environment() -> None:
-    known = entry(digest=DIGEST, signature="signed", prompt_price=1.5, capabilities=frozenset({"json"}), owner="a")
+    known = registered(digest=DIGEST, signature="signed", prompt_price=1.5, capabilities=frozenset({"json"}), owner="a")
     asked = Registration.of(known, environment="production", weight=0)
     snapshot = after(Snapshot(), unchecked(asked))
     assert snapshot.entries == (replace(known, environment="production", weight=0, status="registered"),)
@@ -215,7 +203,7 @@ def test_every_field_of_an_entry_goes_to_another_environment() -> None:
 
 def test_a_name_that_only_a_config_could_give_goes_nowhere_else() -> None:
     with pytest.raises(InvalidRequest, match="model: must be 1 to 200 printable ASCII characters"):
-        Registration.of(entry(model="größe"), environment="production")
+        Registration.of(registered(model="größe"), environment="production")
 
 
 @pytest.mark.parametrize(
@@ -236,7 +224,7 @@ def test_fields_that_do_not_go_together_are_refused(said: dict[str, Any], senten
 @pytest.mark.parametrize("change", [disable(key("2"), who="ann"), weigh(key("2"), 0, who="ann")])
 def test_weights_never_sum_to_nothing(change: Decide) -> None:
     with pytest.raises(InvalidRequest, match="no enabled version of llama in development would have a weight above 0"):
-        change(holding(entry("1", weight=0), entry("2"), entry("3", weight=0)))
+        change(holding(registered("1", weight=0), registered("2"), registered("3", weight=0)))
 
 
 def test_an_only_version_cannot_be_without_weight() -> None:
@@ -245,14 +233,14 @@ def test_an_only_version_cannot_be_without_weight() -> None:
 
 
 def test_the_last_enabled_version_may_be_disabled_and_keeps_its_weight() -> None:
-    snapshot = after(holding(entry(weight=60)), disable(key(), who="ann"))
+    snapshot = after(holding(registered(weight=60)), disable(key(), who="ann"))
     assert (snapshot.entries[0].status, snapshot.entries[0].weight) == ("disabled", 60)
     assert weights(after(snapshot, enable(key(), None, who="ann"))) == {"1": 60}
     assert weights(after(snapshot, enable(key(), None, weight=5, who="ann"))) == {"1": 5}
 
 
 def test_a_version_is_taken_out() -> None:
-    snapshot = after(holding(entry("1"), entry("2")), deregister(key("2"), who="ann"))
+    snapshot = after(holding(registered("1"), registered("2")), deregister(key("2"), who="ann"))
     assert [one.version for one in snapshot.entries] == ["1"]
 
 
@@ -265,7 +253,7 @@ def test_a_version_of_the_config_is_taken_out_there() -> None:
 @pytest.mark.parametrize("weight", [-1, 101])
 def test_a_weight_outside_its_bounds_is_refused(weight: int) -> None:
     with pytest.raises(InvalidRequest, match=f"weight: {weight} is outside 0 to 100"):
-        weigh(key(), weight, who="ann")(holding(entry()))
+        weigh(key(), weight, who="ann")(holding(registered()))
 
 
 @pytest.mark.parametrize(
@@ -273,28 +261,19 @@ def test_a_weight_outside_its_bounds_is_refused(weight: int) -> None:
 )
 def test_an_unknown_version_is_refused_with_those_there_are(decide: Decide) -> None:
     with pytest.raises(NotFound, match="no version '9' in development; there are: 1, 2"):
-        decide(holding(entry("1"), entry("2")))
+        decide(holding(registered("1"), registered("2")))
 
 
 def test_an_unknown_model_is_refused_with_those_there_are() -> None:
     with pytest.raises(NotFound, match="no model 'qwen' in development; there are: llama"):
-        disable(("qwen", "1", "development"), who="ann")(holding(entry()))
+        disable(("qwen", "1", "development"), who="ann")(holding(registered()))
 
 
 class TestDuringARollout:
     @pytest.fixture
     def snapshot(self) -> Snapshot:
-        versions = holding(entry("1"), entry("2", weight=0), entry("3", weight=0))
-        start = rollouts.start(
-            id="r1",
-            model="llama",
-            environment="development",
-            to_version="2",
-            steps=(5, 100),
-            hold_s=60,
-            who="ann",
-            now=1.0,
-        )
+        versions = holding(registered("1"), registered("2", weight=0), registered("3", weight=0))
+        start = begun()
         return after(versions, start)
 
     @pytest.mark.parametrize("version", ["1", "2"])
@@ -324,17 +303,8 @@ class TestDuringARollout:
         assert weights(changed) == {"1": 95, "2": 5, "4": 0}
 
     def test_a_version_that_left_the_config_stays_until_its_end(self) -> None:
-        versions = holding(declared("1"), entry("2", weight=0))
-        start = rollouts.start(
-            id="r1",
-            model="llama",
-            environment="development",
-            to_version="2",
-            steps=(5, 100),
-            hold_s=1,
-            who="a",
-            now=1.0,
-        )
+        versions = holding(declared("1"), registered("2", weight=0))
+        start = begun()
         running = after(versions, start)
         assert adopted(running) == running
 
@@ -360,14 +330,14 @@ class TestAConfig:
         assert adopted(adopted(disabled), declared()).entries[0].status == "disabled"
 
     def test_a_new_version_takes_the_place_of_the_one_that_left(self) -> None:
-        snapshot = adopted(holding(declared("1", weight=90), entry("x", weight=10)), declared("2"))
+        snapshot = adopted(holding(declared("1", weight=90), registered("x", weight=10)), declared("2"))
         assert weights(snapshot) == {"2": 90, "x": 10}
 
     def test_a_new_model_takes_nothing_from_versions_that_answer(self) -> None:
-        assert weights(adopted(holding(entry("x", weight=10)), declared("1"))) == {"1": 0, "x": 10}
+        assert weights(adopted(holding(registered("x", weight=10)), declared("1"))) == {"1": 0, "x": 10}
 
     def test_what_is_left_takes_all(self) -> None:
-        assert weights(adopted(holding(declared("1"), entry("x", weight=0)))) == {"x": 100}
+        assert weights(adopted(holding(declared("1"), registered("x", weight=0)))) == {"x": 100}
 
     def test_an_operators_version_is_the_operators(self) -> None:
         snapshot = after(holding(declared()), checked(registration(prompt_price=2.0), holding(declared())))

@@ -27,9 +27,9 @@ from serve_app.registry.adopt import adopt
 from serve_app.registry.entry import ModelEntry
 from serve_app.registry.operations import CheckResult
 from serve_app.registry.registry import Registry
-from serve_app.rollout.changes import start
 from serve_app.rollout.operations import StoredRollouts
 from serve_app.turn import Caller
+from tests.builders import begun
 from tests.unit.documents import served
 
 NOBODY = "http://127.0.0.1:9"
@@ -176,16 +176,7 @@ def test_a_model_is_shown_with_its_rollout_and_its_last_changes(place: dict[str,
     done(place, "enable", *NAMED, "--no-check", "--why", "it is [fine]")
     done(place, "register", *SECOND, *UNCHECKED)
     done(place, "enable", "--model", "meta/llama", "--version", "2", "--no-check")
-    begin = start(
-        id="r1",
-        model="meta/llama",
-        environment="development",
-        to_version="2",
-        steps=(5, 100),
-        hold_s=60,
-        who="ann",
-        now=1.0,
-    )
+    begin = begun("meta/llama")
     asyncio.run(DatabaseRegistryStore(database).change(begin))
     shown = done(place, "show", "--model", "meta/llama", "--version", "1")
     assert re.search(r"share of requests +│ 95 %", shown)

@@ -19,25 +19,12 @@ from serve_app.registry.entry import ModelEntry
 from serve_app.registry.live import LONGEST_PAUSE_S, LiveCopy
 from serve_app.registry.snapshot import Change, Decide, Snapshot
 from serve_app.rollout import changes as rollouts
+from tests.builders import registered
 
 PATIENCE_S = 20
 """Longer than any machine needs; a test that waits this long has failed."""
 
-
-def entry(version: str = "1", **changes: Any) -> ModelEntry:
-    known = ModelEntry(
-        model="llama",
-        version=version,
-        environment="development",
-        endpoint="serve://llama",
-        engine="vllm",
-        status="enabled",
-        weight=100,
-    )
-    return replace(known, **changes)
-
-
-DECLARED = Snapshot(entries=(entry(source="config"),))
+DECLARED = Snapshot(entries=(registered(source="config"),))
 
 
 def put(*entries: ModelEntry) -> Decide:
@@ -148,7 +135,7 @@ async def test_the_configs_models_are_shown_before_anything_else_and_put_in(each
 async def test_a_change_made_elsewhere_is_shown(each: Any, path: Path) -> None:
     async with running(each, path) as watched:
         await watched.until(lambda copy: not copy.is_stale)
-        await each.change(put(entry("2", weight=0)))
+        await each.change(put(registered("2", weight=0)))
         await watched.until(lambda copy: len(copy.snapshot.entries) == 2)
         await each.change(weigh(("llama", "2", "development"), 50, who="ann"))
         await watched.until(lambda copy: copy.snapshot.revision == 3)
@@ -166,7 +153,7 @@ async def test_a_change_is_told_once(store: MemoryRegistryStore, path: Path) -> 
     told: list[int] = []
     async with running(store, path, on_change=[lambda snapshot: told.append(snapshot.revision)]) as watched:
         await watched.until(lambda copy: copy.snapshot.revision == 1)
-        await store.change(put(entry("2", weight=0)))
+        await store.change(put(registered("2", weight=0)))
         await watched.until(lambda copy: copy.snapshot.revision == 2)
     assert told == [1, 2]
 
@@ -174,8 +161,8 @@ async def test_a_change_is_told_once(store: MemoryRegistryStore, path: Path) -> 
 async def test_an_old_gateway_goes_on_with_its_own_config_beside_a_new_one(
     store: MemoryRegistryStore, tmp_path: Path
 ) -> None:
-    moved = entry(source="config", endpoint="serve://llama-new")
-    renamed = entry("2", source="config", endpoint="serve://llama-2")
+    moved = registered(source="config", endpoint="serve://llama-new")
+    renamed = registered("2", source="config", endpoint="serve://llama-2")
     async with running(store, tmp_path / "old.json") as old:
         await old.until(lambda copy: not copy.is_stale)
         await store.change(weigh(("llama", "1", "development"), 60, who="ann"))
@@ -186,14 +173,14 @@ async def test_an_old_gateway_goes_on_with_its_own_config_beside_a_new_one(
                 revision = (await store.snapshot()).revision
                 await old.until(lambda copy, revision=revision: copy.snapshot.revision == revision)  # type: ignore[misc]
                 assert [one for one in old.copy.snapshot.entries if one.is_enabled] == [
-                    entry(source="config", weight=60)
+                    registered(source="config", weight=60)
                 ]
-        await store.change(put(entry("3", weight=40)))
+        await store.change(put(registered("3", weight=40)))
         await old.until(lambda copy: weights(copy.snapshot) == {"1": 60, "3": 40})
 
 
 async def test_without_a_store_the_configs_models_are_all(path: Path) -> None:
-    DiskCopy(path).write(Snapshot(entries=(entry("9"),)), 1.0)
+    DiskCopy(path).write(Snapshot(entries=(registered("9"),)), 1.0)
     copy = LiveCopy(store=None, declared=DECLARED, path=path, cache_s=1, environment="development")
     await copy.run()
     assert (copy.snapshot, copy.is_stale, copy.age_s) == (DECLARED, False, None)
@@ -203,7 +190,7 @@ class TestOutage:
     async def test_a_gateway_begins_with_its_last_copy(self, store: MemoryRegistryStore, path: Path) -> None:
         async with running(store, path) as watched:
             await watched.until(lambda copy: not copy.is_stale)
-            await store.change(put(entry("2", weight=30)))
+            await store.change(put(registered("2", weight=30)))
             await watched.until(lambda copy: path.exists() and len(DiskCopy(path).read()[0].entries) == 2)  # type: ignore[index]
         store.fail = True
         async with running(store, path) as again:
@@ -215,9 +202,9 @@ class TestOutage:
     async def test_models_that_are_new_in_the_config_are_served_from_the_last_copy_too(
         self, store: MemoryRegistryStore, path: Path
     ) -> None:
-        DiskCopy(path).write(Snapshot(revision=7, entries=(entry("x", weight=5),)), 1.0)
+        DiskCopy(path).write(Snapshot(revision=7, entries=(registered("x", weight=5),)), 1.0)
         store.fail = True
-        config = Snapshot(entries=(entry("1", model="qwen", source="config"),))
+        config = Snapshot(entries=(registered("1", model="qwen", source="config"),))
         async with running(store, path, declared=config) as watched:
             assert [one.name for one in watched.copy.snapshot.entries] == ["llama@x", "qwen@1"]
             assert watched.copy.snapshot.revision == 7
@@ -258,7 +245,7 @@ class TestOutage:
             store.fail = True
             await watched.pauses.next()
             store.fail = False
-            await store.change(put(entry("2", weight=50)))
+            await store.change(put(registered("2", weight=50)))
             assert watched.weights == {"1": 100}
             watched.pauses.over.set()
             await watched.until(lambda copy: weights(copy.snapshot) == {"1": 100, "2": 50})
@@ -298,7 +285,7 @@ class TestOutage:
 
         async with running(Deaf(store), path, cache_s=0.01) as watched:
             await watched.until(lambda copy: not copy.is_stale)
-            await store.change(put(entry("2", weight=0)))
+            await store.change(put(registered("2", weight=0)))
             await watched.until(lambda copy: len(copy.snapshot.entries) == 2)
 
     async def test_a_database_of_another_version_is_named_and_the_copy_served(
@@ -337,7 +324,7 @@ class TestOutage:
 class TestAssuming:
     @pytest.fixture
     async def store(self, store: MemoryRegistryStore) -> MemoryRegistryStore:
-        await store.change(put(entry("1", source="config"), entry("2", weight=0)))
+        await store.change(put(registered("1", source="config"), registered("2", weight=0)))
         await store.change(start())
         return store
 
@@ -356,7 +343,7 @@ class TestAssuming:
         async with running(store, path) as watched:
             await watched.until(lambda copy: not copy.is_stale)
             watched.copy.assume(back()(watched.copy.snapshot))
-            await store.change(put(entry("3", model="qwen")))
+            await store.change(put(registered("3", model="qwen")))
             await watched.until(lambda copy: len(copy.snapshot.entries) == 3)
             assert watched.weights == {"1": 100, "3": 100}
             await store.change(back())
@@ -371,7 +358,7 @@ class TestAssuming:
             await watched.until(lambda copy: not copy.is_stale)
             watched.copy.assume(back()(watched.copy.snapshot))
             await store.change(back())
-            await store.change(put(entry("2", weight=0)))
+            await store.change(put(registered("2", weight=0)))
             await store.change(start("r2"))
             await watched.until(lambda copy: [one.id for one in copy.snapshot.rollouts] == ["r2"])
             assert watched.weights == {"1": 90, "2": 10}
@@ -393,17 +380,17 @@ class TestAssuming:
     ) -> None:
         async with running(store, path) as watched:
             await watched.until(lambda copy: not copy.is_stale)
-            change = Change(action="disable", who="ann", put=(entry("2", status="disabled"),))
+            change = Change(action="disable", who="ann", put=(registered("2", status="disabled"),))
             watched.copy.assume(change)
             assert watched.weights == {"1": 90}
-            await store.change(put(entry("3", model="qwen")))
+            await store.change(put(registered("3", model="qwen")))
             await watched.until(lambda copy: len(copy.snapshot.entries) == 3)
             assert watched.weights == {"1": 90, "2": 10, "3": 100}
 
 
 class TestTheCopyOnDisk:
     def test_it_is_read_as_it_was_written(self, path: Path) -> None:
-        snapshot = Snapshot(revision=3, entries=(entry(capabilities=frozenset({"tools", "json"})),))
+        snapshot = Snapshot(revision=3, entries=(registered(capabilities=frozenset({"tools", "json"})),))
         DiskCopy(path).write(snapshot, 12.5)
         assert DiskCopy(path).read() == (snapshot, 12.5)
         assert [file.name for file in path.parent.iterdir()] == ["registry.json"]
@@ -421,7 +408,7 @@ class TestTheCopyOnDisk:
 
     @pytest.mark.parametrize("at", [0.3, 0.6, 0.9])
     def test_a_single_changed_byte_or_a_missing_end_is_seen(self, path: Path, at: float) -> None:
-        DiskCopy(path).write(Snapshot(entries=(entry(),)), 1.0)
+        DiskCopy(path).write(Snapshot(entries=(registered(),)), 1.0)
         whole = path.read_bytes()
         place = int(len(whole) * at)
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
@@ -437,7 +424,7 @@ class TestTheCopyOnDisk:
             await watched.until(lambda copy: not copy.is_stale)
             await store.change(disable(("llama", "1", "development"), who="ann"))
             await watched.until(lambda copy: weights(copy.snapshot) == {})
-            await store.change(put(entry("2")))
+            await store.change(put(registered("2")))
             await watched.until(lambda copy: weights(copy.snapshot) == {"2": 100})
             assert caplog.text.count("no copy can be kept at") == 1
 
