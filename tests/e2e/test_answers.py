@@ -78,13 +78,8 @@ def test_an_address_in_a_question_comes_back_in_the_answer_as_it_was(service: Ru
 
 def test_models_are_listed(service: Running) -> None:
     client = service.client()
-    assert [model.id for model in client.models.list()] == [
-        "auto",
-        "extractive",
-        "demo",
-        "demo-tp2",
-        "all-MiniLM-L6-v2",
-    ]
+    listed = [model.id for model in client.models.list()]
+    assert listed == ["auto", "demo", "demo-tp2", "extractive", "all-MiniLM-L6-v2"]
     assert client.models.retrieve("demo").id == "demo"
 
 
