@@ -104,6 +104,7 @@ BAD = {
 async def bad_canaries(running: Service, size: Size) -> list[Measured]:
     """One request in ten to a version that is told to misbehave, until it is taken back by itself."""
     found = []
+    await running.weigh("1", 100)
     for name, told in BAD.items():
         await asyncio.to_thread(tell, "chat-2", **asdict(Told()) | told)
         await running.register("2", "chat-2", check=False, weight=0)
@@ -142,6 +143,7 @@ async def bad_canaries(running: Service, size: Size) -> list[Measured]:
 
 async def whole_cycle(running: Service, size: Size) -> list[Measured]:
     """Start, steps, promotion and rollback under constant load, with streams that last over all of it."""
+    await running.weigh("1", 100)
     await running.register("2", "chat-2", check=True, weight=0)
     callers, long = Callers(running.client), Callers(running.client)
     begun = time.monotonic()
@@ -300,7 +302,7 @@ def main() -> int:
     size = QUICK if options.quick else FULL
     with TemporaryDirectory(prefix="manta-") as folder, service(Path(folder)) as running:
         found = asyncio.run(measure(running, size, options.only))
-    write(options.out, asdict(size), [asdict(one) for one in found])
+    write(options.out, asdict(size), [asdict(one) for one in found], keeps=options.only != list(SCENARIOS))
     print(json.dumps({one.name: one.measured for one in found}, indent=2))
     return 0 if all(one.kept for one in found) else 1
 

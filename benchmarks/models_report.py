@@ -13,14 +13,26 @@ import matplotlib.pyplot as plt
 WINDOW_S = 2.0
 
 
-def write(folder: Path, size: dict[str, Any], found: Sequence[dict[str, Any]]) -> None:
-    """models.json, models.md, and models.png where a whole rollout was measured."""
+def write(folder: Path, size: dict[str, Any], measured: Sequence[dict[str, Any]], *, keeps: bool) -> None:
+    """models.json, models.md, and models.png where a whole rollout was measured.
+
+    `keeps`: what was not measured now stays as an earlier run of the same size left it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    found = [*(earlier(folder / "models.json", size, measured) if keeps else ()), *measured]
     (folder / "models.json").write_text(json.dumps({"size": size, "found": list(found)}, indent=1) + "\n")
     cycle = next((one["facts"] for one in found if "timeline" in one["facts"]), None)
     (folder / "models.md").write_text(page(size, found, has_plot=cycle is not None))
     if cycle is not None:
         plot(folder / "models.png", cycle["timeline"])
+
+
+def earlier(file: Path, size: dict[str, Any], measured: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    if not file.is_file():
+        return []
+    before = json.loads(file.read_text())
+    names = {one["name"] for one in measured}
+    return [one for one in before["found"] if one["name"] not in names] if before["size"] == size else []
 
 
 def page(size: dict[str, Any], found: Sequence[dict[str, Any]], *, has_plot: bool) -> str:
