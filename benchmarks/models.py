@@ -182,6 +182,7 @@ async def whole_cycle(running: Service, size: Size) -> list[Measured]:
 
 async def dead_database(running: Service, size: Size) -> list[Measured]:
     """PostgreSQL killed under load, changed weights after it is back."""
+    await running.enable("2")  # the canary before it may have been taken back
     await running.weigh("1", 100)
     await running.weigh("2", 0)
     callers = Callers(running.client)
